@@ -1,0 +1,1 @@
+"""The demonstration's files: a small trained digit classifier and a few test digits."""
