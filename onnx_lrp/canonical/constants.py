@@ -1,0 +1,131 @@
+"""Computing now what does not depend on the model's inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import GraphProto, helper, numpy_helper
+
+from onnx_lrp.errors import ModelError
+from onnx_lrp.graph import CANONICAL, Array, Graph, Node
+from onnx_lrp.graph.opset import OPSET
+from onnx_lrp.graph.reader import node_from, tensor_type, to_float32
+
+_RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
+
+
+def fold_constants(graph: Graph) -> bool:
+    """Replaces known shapes, nodes whose inputs are all constant, and branches whose condition is."""
+    changed = False
+    while _fold_shapes(graph) | _fold_nodes(graph) | _choose_branches(graph):
+        changed = True
+    return changed
+
+
+def _fold_shapes(graph: Graph) -> bool:
+    gone = []
+    for node in graph:
+        if node.op not in ("Shape", "Size") or node.domain:
+            continue
+        shape = graph.shape(node.input(0))
+        if shape is None:
+            continue
+        part = shape[slice(node.attributes.get("start", 0), node.attributes.get("end"))] if node.op == "Shape" else shape
+        if all(isinstance(length, int) for length in part):
+            lengths = np.array(part, np.int64)
+            graph.constants[node.outputs[0]] = lengths if node.op == "Shape" else np.array(lengths.prod(), np.int64)
+            gone.append(node)
+    return _drop(graph, gone)
+
+
+def _drop(graph: Graph, gone: list[Node]) -> bool:
+    if gone:
+        marked = set(map(id, gone))
+        graph.nodes = [node for node in graph.nodes if id(node) not in marked]
+    return bool(gone)
+
+
+def _fold_nodes(graph: Graph) -> bool:
+    """Runs all constant nodes in one session, without optimisation and with the results that other nodes read as outputs."""
+    known, nodes = set(graph.constants), []
+    for node in graph:
+        subgraph = any(isinstance(value, GraphProto) for value in node.attributes.values())
+        if subgraph or node.domain == CANONICAL or node.op in _RANDOM or not all(not tensor or tensor in known for tensor in node.inputs):
+            continue
+        nodes.append(node)
+        known.update(tensor for tensor in node.outputs if tensor)
+    if not nodes:
+        return False
+    chosen = set(map(id, nodes))
+    read = {tensor for node in graph if id(node) not in chosen for tensor in _all_reads(node)} | set(graph.outputs)
+    wanted = [tensor for node in nodes for tensor in node.outputs if tensor in read]
+    for tensor, value in zip(wanted, _run(graph, nodes, wanted), strict=True):
+        graph.constants[tensor] = to_float32(np.asarray(value))
+    return _drop(graph, nodes)
+
+
+def _all_reads(node: Node) -> list[str]:
+    inner = [name for value in node.attributes.values() if isinstance(value, GraphProto) for n in value.node for name in n.input]
+    return node.inputs + inner
+
+
+def _run(graph: Graph, nodes: list[Node], wanted: list[str]) -> list[Array]:
+    import onnxruntime
+
+    protos = []
+    for node in nodes:
+        proto = helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain or None)
+        for key, value in node.attributes.items():
+            proto.attribute.append(helper.make_attribute(key, numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value))
+        protos.append(proto)
+    made = {tensor for node in nodes for tensor in node.outputs}
+    feeds = {tensor: graph.constants[tensor] for node in nodes for tensor in node.inputs if tensor and tensor not in made}
+    inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in feeds.items()]
+    outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
+    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 3) for domain in {node.domain for node in nodes} - {""})]
+    model = helper.make_model(helper.make_graph(protos, "constants", inputs, outputs), opset_imports=opsets, ir_version=8)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return list(session.run(wanted, feeds)) if wanted else []
+    except Exception as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ModelError(f"the constants of the model cannot be computed: {detail}") from error
+
+
+def _choose_branches(graph: Graph) -> bool:
+    """Puts the taken branch of an If with constant condition in the If's place."""
+    changed = False
+    for node in graph:
+        condition = graph.constant(node.input(0)) if node.op == "If" and not node.domain else None
+        if condition is None:
+            continue
+        branch: GraphProto = node.attributes["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
+        inside = {name for inner in branch.node for name in inner.output} | {tensor.name for tensor in branch.initializer}
+        renamed = {name: graph.fresh(name) for name in inside if name}
+        for result, output in zip(branch.output, node.outputs, strict=True):
+            if result.name in renamed and branch.output[0].name in inside:
+                renamed[result.name] = output
+        used = {other.name for other in graph}
+        new = []
+        for tensor in branch.initializer:
+            graph.constants[renamed[tensor.name]] = to_float32(numpy_helper.to_array(tensor))
+        for value in branch.value_info:
+            if value.name in renamed:
+                graph.types.setdefault(renamed[value.name], tensor_type(value))
+        for index, proto in enumerate(branch.node):
+            inner = node_from(proto, index, used)
+            inner.inputs = [renamed.get(tensor, tensor) for tensor in inner.inputs]
+            inner.outputs = [renamed.get(tensor, tensor) for tensor in inner.outputs]
+            if inner.op == "Constant" and not inner.domain and "value" in inner.attributes:
+                graph.constants[inner.outputs[0]] = np.asarray(inner.attributes["value"])
+            else:
+                new.append(inner)
+        for result, output in zip(branch.output, node.outputs, strict=True):
+            if renamed.get(result.name, result.name) != output:  # the branch passes on a tensor from outside
+                new.append(Node("Identity", graph.fresh(node.name), [renamed.get(result.name, result.name)], [output]))
+        graph.replace([node], new)
+        changed = True
+    return changed

@@ -1,0 +1,221 @@
+"""Writing ONNX nodes: what rules and operators call to emit the relevance pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from onnx_lrp.graph import CANONICAL, Array, Graph, Node
+from onnx_lrp.graph.opset import OPSET
+
+IR_VERSION = 8
+
+
+class Emitter:
+    """A growing ONNX graph: the model's own nodes first, then whatever is asked for.
+
+    The same operator on the same inputs is emitted once: asking for a tensor again returns the first one, and asking for what the model
+    itself computes returns the model's tensor. So rules may ask freely, and no work is done twice.
+    """
+
+    def __init__(self, graph: Graph, device: str = "cpu"):
+        from onnx_lrp.operators import operator_of
+
+        self.graph = graph
+        self.device = device
+        """'cpu' or 'cuda': some maps have encodings that are faster on one of them."""
+        self.constants: dict[str, Array] = {}
+        self._nodes: list[onnx.NodeProto] = []
+        self._made_by: dict[str, onnx.NodeProto] = {}
+        self._memo: dict[tuple[Any, ...], list[str]] = {}
+        self._small: dict[tuple[Any, ...], str] = {}
+        self._count = 0
+        for node in graph.nodes:
+            if node.domain == CANONICAL:
+                operator_of(node).lower(self, node)
+            else:
+                self.node(node)
+
+    # nodes ----------------------------------------------------------------------------------------------------------
+
+    def node(self, node: Node) -> None:
+        """Emits a node of the model as it is."""
+        self._emit(node.op, node.inputs, node.outputs, node.attributes, node.domain, node.name)
+
+    def op(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Emits an operator with one output and returns that tensor's name (`output` if given)."""
+        return self.ops(op, *inputs, outputs=[output], **attributes)[0]
+
+    def ops(self, op: str, *inputs: str, outputs: Sequence[str], **attributes: Any) -> list[str]:
+        """Emits an operator with several outputs; those named '' get a fresh name."""
+        given = list(inputs)
+        while given and not given[-1]:
+            given.pop()
+        attributes = {key: value for key, value in attributes.items() if value is not None}
+        key = (op, tuple(given), len(outputs), _frozen(attributes))
+        known = self._memo.get(key)
+        if known is not None and not any(outputs):
+            return known
+        self._count += 1
+        names = [name or f"lrp/{op}_{self._count}" + (f".{index}" if index else "") for index, name in enumerate(outputs)]
+        self._emit(op, given, names, attributes, "", f"lrp/{op}_{self._count}")
+        return names
+
+    def _emit(self, op: str, inputs: Iterable[str], outputs: list[str], attributes: dict[str, Any], domain: str, name: str) -> None:
+        given = list(inputs)
+        proto = helper.make_node(op, given, outputs, name=name, domain=domain or None)
+        for key, value in attributes.items():
+            if value is not None:
+                proto.attribute.append(_attribute(key, value))
+        self._nodes.append(proto)
+        self._made_by.update((tensor, proto) for tensor in outputs if tensor)
+        self._memo.setdefault((op, tuple(given), len(outputs), _frozen(attributes)), list(outputs))
+
+    def extra_output(self, tensor: str, index: int) -> str:
+        """The name of a further output of the node that makes a tensor, e.g. the indices beside MaxPool's maximum."""
+        proto = self._made_by[tensor]
+        while len(proto.output) <= index:
+            proto.output.append("")
+        if not proto.output[index]:
+            self._count += 1
+            proto.output[index] = f"lrp/{proto.op_type}_{self._count}.{index}"
+        return proto.output[index]
+
+    # constants ------------------------------------------------------------------------------------------------------
+
+    def constant(self, value: Any, dtype: Any = np.float32) -> str:
+        """The name of a constant; equal small ones are shared."""
+        array = np.asarray(value, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes()) if array.size <= 1024 else (id(value), array.shape)
+        if key not in self._small:
+            self._count += 1
+            self._small[key] = f"lrp/constant_{self._count}"
+            self.constants[self._small[key]] = array
+        return self._small[key]
+
+    def ints(self, *values: int) -> str:
+        """A 1-D int64 constant."""
+        return self.constant(list(values), np.int64)
+
+    def value(self, tensor: str) -> Array | None:
+        """The value of a constant of the model or of ours, else None."""
+        found = self.constants.get(tensor)
+        return self.graph.constant(tensor) if found is None else found
+
+    # arithmetic -----------------------------------------------------------------------------------------------------
+
+    def mul(self, a: str, b: str) -> str:
+        return self.op("Mul", a, b)
+
+    def add(self, a: str, b: str) -> str:
+        return self.op("Add", a, b)
+
+    def sub(self, a: str, b: str) -> str:
+        return self.op("Sub", a, b)
+
+    def div(self, a: str, b: str) -> str:
+        return self.op("Div", a, b)
+
+    def scale(self, tensor: str, factor: float) -> str:
+        """A tensor times a number; times one is the tensor itself."""
+        return tensor if factor == 1 else self.op("Mul", tensor, self.constant(factor))
+
+    def sum(self, tensors: Sequence[str]) -> str:
+        """The sum of one or more tensors of one shape."""
+        total = tensors[0]
+        for tensor in tensors[1:]:
+            total = self.op("Add", total, tensor)
+        return total
+
+    def shape_of(self, tensor: str) -> str:
+        """The shape as an int64 tensor, a constant where it is known."""
+        known = self.graph.static_shape(tensor)
+        return self.ints(*known) if known is not None else self.op("Shape", tensor)
+
+    def reduce_sum(self, tensor: str, axes: Sequence[int], *, keepdims: bool = True) -> str:
+        return self.op("ReduceSum", tensor, self.ints(*axes), keepdims=int(keepdims)) if axes else tensor
+
+    def reshape_like(self, tensor: str, like: str) -> str:
+        """Gives a tensor the shape of a tensor of the model; a single unknown length needs no run-time shape."""
+        shape = self.graph.shape(like)
+        if shape is not None and sum(not isinstance(length, int) for length in shape) <= 1 and 0 not in shape:
+            return self.op("Reshape", tensor, self.ints(*(length if isinstance(length, int) else -1 for length in shape)))
+        return self.op("Reshape", tensor, self.shape_of(like))
+
+    def expand_like(self, tensor: str, like: str) -> str:
+        """Repeats a tensor to the shape of a tensor of the model."""
+        return self.op("Expand", tensor, self.shape_of(like))
+
+    def unbroadcast(self, tensor: str, like: str, result: str) -> str:
+        """Sums a tensor shaped like `result` over the axes along which `like` was repeated to get that shape.
+
+        The two names are tensors of the model and give the shapes.
+        """
+        from_shape, to_shape = self.graph.shape(like), self.graph.shape(result)
+        if from_shape is None or to_shape is None:
+            return self.unbroadcast_at_run_time(tensor, like)
+        lead = len(to_shape) - len(from_shape)
+        axes = [lead + i for i, length in enumerate(from_shape) if length == 1 and to_shape[lead + i] != 1]
+        tensor = self.reduce_sum(tensor, axes)
+        return self.op("Squeeze", self.reduce_sum(tensor, range(lead)), self.ints(*range(lead))) if lead else tensor
+
+    def unbroadcast_at_run_time(self, tensor: str, like: str) -> str:
+        """Without known ranks: pad the shape of `like` with ones on the left, then sum where it is one and the tensor is not."""
+        shape, target = self.op("Shape", tensor), self.op("Shape", like)
+        rank = self.op("Shape", shape)
+        missing = self.op("Sub", rank, self.op("Shape", target))
+        ones = self.op("Expand", self.ints(1), missing)
+        padded = self.op("Concat", ones, target, axis=0)
+        repeated = self.op("Not", self.op("Equal", shape, padded))
+        axes = self.op("Squeeze", self.op("NonZero", repeated), self.ints(0))
+        summed = self.op("ReduceSum", tensor, axes, keepdims=1, noop_with_empty_axes=1)
+        return self.op("Reshape", summed, target)
+
+    # the result -----------------------------------------------------------------------------------------------------
+
+    def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], *, name: str = "explainer") -> tuple[
+        onnx.ModelProto, dict[str, Array]
+    ]:
+        """The nodes that the outputs need, as a ModelProto without initialisers, and the constants it reads."""
+        wanted = {value.name for value in outputs}
+        kept = []
+        for proto in reversed(self._nodes):
+            if any(tensor in wanted for tensor in proto.output):
+                kept.append(proto)
+                wanted.update(proto.input)
+                wanted.update(outer for attribute in proto.attribute if attribute.HasField("g") for inner in attribute.g.node for outer in inner.input)
+        graph = helper.make_graph(kept[::-1], name, list(inputs), list(outputs))
+        domains = sorted({proto.domain for proto in kept if proto.domain})
+        opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="onnx_lrp")
+        constants = {tensor: value for source in (self.graph.constants, self.constants) for tensor, value in source.items() if tensor in wanted}
+        return model, constants
+
+
+def embed(model: onnx.ModelProto, constants: dict[str, Array]) -> onnx.ModelProto:
+    """Adds the constants to a model as initialisers."""
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in constants.items())
+    return model
+
+
+def _attribute(name: str, value: Any) -> onnx.AttributeProto:
+    if isinstance(value, np.ndarray):
+        return helper.make_attribute(name, numpy_helper.from_array(value))
+    if isinstance(value, (list, tuple)) and not value:
+        return helper.make_attribute(name, [], attr_type=onnx.AttributeProto.INTS)
+    return helper.make_attribute(name, value)
+
+
+def _frozen(attributes: dict[str, Any]) -> tuple[Any, ...]:
+    def freeze(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return (value.dtype.str, value.shape, value.tobytes())
+        if isinstance(value, (list, tuple)):
+            return tuple(value)
+        return value if isinstance(value, (int, float, str)) else id(value)
+
+    return tuple(sorted((key, freeze(value)) for key, value in attributes.items()))

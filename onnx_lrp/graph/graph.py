@@ -1,0 +1,251 @@
+"""The model as a graph: operators are nodes, tensors are edges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import networkx as nx
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_lrp.errors import ModelError
+
+Array = NDArray[Any]
+CANONICAL = "onnx_lrp"
+"""Domain of the operators that only canonical graphs have (Scale, Linear, Gelu ...)."""
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """What is known of a tensor without running the model."""
+
+    dtype: np.dtype[Any] | None = None
+    shape: tuple[int | str | None, ...] | None = None
+    """An int is a fixed length, a str a symbolic one, None an unknown one; the whole is None when even the rank is unknown."""
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype is None or self.dtype.kind == "f"
+
+
+@dataclass(eq=False)
+class Node:
+    """One operator. An omitted optional input or output is the empty string."""
+
+    op: str
+    name: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    domain: str = ""
+
+    def input(self, index: int) -> str:
+        """The name of an input, or '' when it is left out."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+
+class Graph:
+    """Nodes in topological order, constants by name, and the types of all tensors.
+
+    Rewrites change `nodes` and `constants` through the methods here, which drop what is derived from them.
+    """
+
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        constants: dict[str, Array],
+        inputs: dict[str, TensorType],
+        outputs: Sequence[str],
+        types: dict[str, TensorType],
+        opset: int,
+    ):
+        self.constants = constants
+        self.inputs = inputs
+        self.outputs = list(outputs)
+        self.types = types
+        self.opset = opset
+        """The opset of the file, before it was brought to ours; for messages."""
+        self.aliases: dict[str, str] = {}
+        """Tensors that a rewrite removed because they equal another one -> that other one."""
+        self.merged: dict[str, str] = {}
+        """Tensors that a rewrite removed for good -> the node that swallowed them."""
+        self._nodes = list(nodes)
+        self._fresh = 0
+        self.sort()
+
+    # structure ------------------------------------------------------------------------------------------------------
+
+    @property
+    def nodes(self) -> list[Node]:
+        return self._nodes
+
+    @nodes.setter
+    def nodes(self, nodes: Iterable[Node]) -> None:
+        self._nodes = list(nodes)
+        self._forget()
+
+    def _forget(self) -> None:
+        for derived in ("producers", "consumers", "dag"):
+            self.__dict__.pop(derived, None)
+
+    @cached_property
+    def producers(self) -> dict[str, Node]:
+        """Tensor -> the node that makes it."""
+        return {tensor: node for node in self._nodes for tensor in node.outputs if tensor}
+
+    @cached_property
+    def consumers(self) -> dict[str, list[Node]]:
+        """Tensor -> the nodes that read it, each once."""
+        readers: dict[str, list[Node]] = {}
+        for node in self._nodes:
+            for tensor in dict.fromkeys(node.inputs):
+                if tensor:
+                    readers.setdefault(tensor, []).append(node)
+        return readers
+
+    @cached_property
+    def dag(self) -> nx.MultiDiGraph:
+        """The networkx view: node names as nodes (attribute `node`), one edge a tensor (key: tensor and input position)."""
+        dag = nx.MultiDiGraph()
+        for node in self._nodes:
+            dag.add_node(node.name, node=node)
+        for node in self._nodes:
+            for index, tensor in enumerate(node.inputs):
+                if tensor in self.producers:
+                    dag.add_edge(self.producers[tensor].name, node.name, key=(tensor, index), tensor=tensor)
+        return dag
+
+    def sort(self) -> None:
+        """Brings the nodes into topological order, keeping the file's order where it can; ModelError on a cycle."""
+        self._forget()
+        position = {node.name: index for index, node in enumerate(self._nodes)}
+        if len(position) != len(self._nodes):
+            raise ModelError("the graph has two nodes of the same name")
+        if all(position[self.producers[t].name] < position[n.name] for n in self._nodes for t in n.inputs if t in self.producers):
+            return
+        by_name = {node.name: node for node in self._nodes}
+        try:
+            order = list(nx.lexicographical_topological_sort(nx.DiGraph(self.dag), key=position.__getitem__))
+        except nx.NetworkXUnfeasible:
+            raise ModelError("the graph has a cycle") from None
+        self.nodes = [by_name[name] for name in order]
+
+    def depends_on(self, tensors: Iterable[str]) -> set[str]:
+        """All tensors computed from any of these, themselves included."""
+        reached = set(tensors)
+        for node in self._nodes:
+            if any(tensor in reached for tensor in node.inputs if tensor):
+                reached.update(tensor for tensor in node.outputs if tensor)
+        return reached
+
+    def needed_for(self, tensors: Iterable[str]) -> list[Node]:
+        """The nodes that must run to compute these tensors, in order."""
+        wanted = set(tensors)
+        nodes = []
+        for node in reversed(self._nodes):
+            if any(tensor in wanted for tensor in node.outputs):
+                nodes.append(node)
+                wanted.update(tensor for tensor in node.inputs if tensor)
+        return nodes[::-1]
+
+    # facts ----------------------------------------------------------------------------------------------------------
+
+    def type_of(self, tensor: str) -> TensorType:
+        if tensor in self.constants:
+            array = self.constants[tensor]
+            return TensorType(array.dtype, array.shape)
+        return self.types.get(tensor, TensorType())
+
+    def shape(self, tensor: str) -> tuple[int | str | None, ...] | None:
+        return self.type_of(tensor).shape
+
+    def static_shape(self, tensor: str) -> tuple[int, ...] | None:
+        """The shape when every length is a fixed number, else None."""
+        shape = self.shape(tensor)
+        if shape is None or not all(isinstance(length, int) for length in shape):
+            return None
+        return tuple(int(length) for length in shape)  # type: ignore[arg-type]
+
+    def rank(self, tensor: str) -> int | None:
+        shape = self.shape(tensor)
+        return None if shape is None else len(shape)
+
+    def constant(self, tensor: str) -> Array | None:
+        return self.constants.get(tensor)
+
+    def scalar(self, tensor: str) -> float | None:
+        """The value of a constant with a single element, else None."""
+        array = self.constants.get(tensor)
+        return float(array.reshape(-1)[0]) if array is not None and array.size == 1 and array.dtype.kind in "fiu" else None
+
+    # changes --------------------------------------------------------------------------------------------------------
+
+    def fresh(self, hint: str) -> str:
+        """A tensor or node name that is not used yet."""
+        while True:
+            self._fresh += 1
+            name = f"{hint}/{self._fresh}"
+            if name not in self.constants and name not in self.types and name not in self.inputs and name not in self.producers:
+                return name
+
+    def add_constant(self, hint: str, value: Array) -> str:
+        name = self.fresh(hint)
+        self.constants[name] = value
+        return name
+
+    def replace(self, old: Sequence[Node], new: Sequence[Node]) -> None:
+        """Puts new nodes where the last of the old ones stood.
+
+        Outputs of old nodes that no new node makes and no other node reads are noted as merged.
+        """
+        gone = set(map(id, old))
+        last = max(index for index, node in enumerate(self._nodes) if id(node) in gone)
+        kept: list[Node] = []
+        for index, node in enumerate(self._nodes):
+            if id(node) not in gone:
+                kept.append(node)
+            if index == last:
+                kept.extend(new)
+        made = {tensor for node in new for tensor in node.outputs}
+        for node in old:
+            for tensor in node.outputs:
+                if tensor and tensor not in made and new:
+                    self.merged[tensor] = new[-1].name
+        self.nodes = kept
+
+    def rename(self, old: str, new: str) -> None:
+        """Lets all readers of one tensor read another one that has the same values, and remembers the old name.
+
+        A model output keeps its name outside: `outputs` is changed, callers map it back through `aliases`.
+        """
+        for node in self.consumers.get(old, ()):
+            node.inputs = [new if tensor == old else tensor for tensor in node.inputs]
+        self.outputs = [new if tensor == old else tensor for tensor in self.outputs]
+        self.aliases[old] = new
+        for alias, tensor in list(self.aliases.items()):
+            if tensor == old:
+                self.aliases[alias] = new
+        self._forget()
+
+    def resolve(self, tensor: str) -> str:
+        """The name under which a tensor of the file lives on in this graph."""
+        return self.aliases.get(tensor, tensor)
+
+    def only_consumer(self, tensor: str) -> Node | None:
+        """The one node that reads this tensor, if there is exactly one and the tensor is no output of the model."""
+        readers = self.consumers.get(tensor, [])
+        return readers[0] if len(readers) == 1 and tensor not in self.outputs else None
+
+    def prune(self) -> None:
+        """Drops nodes and constants that no output of the model needs."""
+        nodes = self.needed_for(self.outputs)
+        used = {tensor for node in nodes for tensor in node.inputs} | set(self.outputs)
+        self.constants = {name: value for name, value in self.constants.items() if name in used}
+        if len(nodes) != len(self._nodes):
+            self.nodes = nodes
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(list(self._nodes))

@@ -1,0 +1,243 @@
+"""From a path, bytes or a ModelProto to a graph in float32 at our opset."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from onnx_lrp.errors import ModelError, OnnxLrpError
+from onnx_lrp.graph.graph import Array, Graph, Node, TensorType
+from onnx_lrp.graph.opset import OPSET, bring_to_opset
+
+ModelSource: TypeAlias = "str | os.PathLike[str] | bytes | ModelProto"
+
+SMALL = 1024
+"""Constants of more elements are kept away from protobuf tools, which copy and have a limit of 2 GB."""
+
+_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
+
+
+def read_graph(source: ModelSource) -> Graph:
+    """Reads, checks and normalises a model.
+
+    Args:
+        source: path of an .onnx file (external data beside it is read too), its bytes, or a ModelProto (left unchanged).
+
+    Returns:
+        A graph at opset 18, all floats in float32, functions inlined, initialisers out of the inputs, inputs nobody reads dropped.
+
+    Raises:
+        ModelError: the source is missing, no ONNX model, or broken.
+    """
+    model = _load(source)
+    try:
+        return _graph_from(model)
+    except OnnxLrpError:
+        raise
+    except RecursionError:
+        raise ModelError("the model is nested too deeply") from None
+    except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways inside onnx; to the user they are one
+        raise ModelError(f"the model is broken: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (text[:300] + "...") if len(text) > 300 else text or type(error).__name__
+
+
+def _load(source: ModelSource) -> ModelProto:
+    if isinstance(source, ModelProto):
+        return source
+    if isinstance(source, bytes):
+        data, where, folder = source, "these bytes", None
+    else:
+        path = Path(source)
+        where, folder = str(path), path.parent
+        if path.is_dir():
+            raise ModelError(f"{where} is a folder, not an ONNX file")
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise ModelError(f"no such file: {where}") from None
+        except OSError as error:
+            raise ModelError(f"cannot read {where}: {error.strerror or error}") from None
+    if not data:
+        raise ModelError(f"{where} is empty")
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception:  # noqa: BLE001 - protobuf's DecodeError class differs between its back ends
+        raise ModelError(f"{where} is not an ONNX model (or is cut off)") from None
+    if not model.HasField("graph") or not (model.graph.node or model.graph.initializer):
+        raise ModelError(f"{where} is not an ONNX model: it has no graph")
+    external = any(t.data_location == TensorProto.EXTERNAL for t in model.graph.initializer)
+    if external and folder is None:
+        raise ModelError("the model keeps its weights in another file: pass its path, not its bytes")
+    if external and folder is not None:
+        try:
+            onnx.load_external_data_for_model(model, str(folder))
+        except Exception as error:  # noqa: BLE001 - missing, short, or outside the folder
+            raise ModelError(f"cannot read the weights beside {where}: {_first_line(error)}") from None
+    return model
+
+
+def _graph_from(model: ModelProto) -> Graph:
+    light, weights = _without_weights(model)
+    opset = next((entry.version for entry in light.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if opset == 0:
+        raise ModelError("the model does not say which version of ONNX's operators it uses")
+    if opset < 7:
+        raise ModelError(f"the model uses opset {opset}; opsets 7 and newer are supported")
+    if light.functions:
+        light = onnx.inliner.inline_local_functions(light)
+    if opset < OPSET:
+        light = bring_to_opset(light)
+    types = _infer_types(light)
+    if opset >= OPSET:  # infer before: lowering puts newer operators into our domain, which onnx knows nothing of
+        light = bring_to_opset(light)
+    graph = _from_proto(light, weights, types, opset)
+    if not graph.outputs:
+        raise ModelError("the model has no output")
+    _check_references(graph)
+    graph.prune()
+    return graph
+
+
+def _without_weights(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:
+    """The model with each large initialiser replaced by a graph input of its type, and those initialisers as arrays."""
+    if model.graph.sparse_initializer:
+        raise ModelError("sparse initialisers are not supported")
+    light = ModelProto()
+    light.ir_version = max(model.ir_version, 8)
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    light.metadata_props.extend(model.metadata_props)
+    source, graph = model.graph, light.graph
+    graph.name = source.name or "model"
+    graph.node.extend(source.node)
+    graph.output.extend(source.output)
+    graph.value_info.extend(source.value_info)
+    names = {tensor.name for tensor in source.initializer}
+    graph.input.extend(value for value in source.input if value.name not in names)
+    weights = {}
+    for tensor in source.initializer:
+        if int(np.prod(tensor.dims, dtype=np.int64)) <= SMALL or tensor.data_type not in _FLOATS:
+            graph.initializer.append(tensor)
+        else:
+            weights[tensor.name] = to_float32(numpy_helper.to_array(tensor))
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return light, weights
+
+
+def to_float32(array: Array) -> Array:
+    """Float arrays as float32, other arrays as they are."""
+    is_float = array.dtype.kind == "f" or array.dtype.name in ("bfloat16",)
+    return array.astype(np.float32, copy=False) if is_float else array
+
+
+def tensor_type(value: onnx.ValueInfoProto) -> TensorType:
+    """The type in a value_info; float types of any width become float32."""
+    kind = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not kind.elem_type:
+        return TensorType(np.dtype(object) if value.type.WhichOneof("value") not in (None, "tensor_type") else None)
+    dtype = np.dtype(np.float32) if kind.elem_type in _FLOATS else np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    if not kind.HasField("shape"):
+        return TensorType(dtype)
+    return TensorType(dtype, tuple(_length(dim) for dim in kind.shape.dim))
+
+
+def _length(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value) if dim.dim_value >= 0 else None
+    return dim.dim_param or None
+
+
+def _infer_types(light: ModelProto) -> dict[str, TensorType]:
+    inferred = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    return {value.name: tensor_type(value) for part in (inferred.value_info, inferred.output, inferred.input) for value in part}
+
+
+def _from_proto(light: ModelProto, weights: dict[str, Array], types: dict[str, TensorType], opset: int) -> Graph:
+    constants = {tensor.name: to_float32(numpy_helper.to_array(tensor)) for tensor in light.graph.initializer} | weights
+    nodes: list[Node] = []
+    used: set[str] = set()
+    for index, proto in enumerate(light.graph.node):
+        if proto.op_type == "Constant" and proto.domain in ("", "ai.onnx"):
+            constants[proto.output[0]] = _constant_value(proto)
+            continue
+        nodes.append(node_from(proto, index, used))
+    inputs = {value.name: types[value.name] for value in light.graph.input if value.name not in constants}
+    if "" in inputs or any(name in inputs for node in nodes for name in node.outputs):
+        raise ModelError("two tensors of the graph have the same name")
+    made = [name for node in nodes for name in node.outputs if name]
+    if len(made) != len(set(made)):
+        raise ModelError("two nodes of the graph make the same tensor")
+    read = {name for node in nodes for name in _reads(node)}
+    outputs = [value.name for value in light.graph.output]
+    inputs = {name: kind for name, kind in inputs.items() if name in read or name in outputs}
+    return Graph(nodes, constants, inputs, outputs, types, opset)
+
+
+def _reads(node: Node) -> set[str]:
+    """The tensors that a node reads, those that its subgraphs take from outside included."""
+    names = set(node.inputs)
+    for value in node.attributes.values():
+        if isinstance(value, GraphProto):
+            names |= {name for inner in value.node for name in inner.input} | {output.name for output in value.output}
+    return names
+
+
+def node_from(proto: NodeProto, index: int, used: set[str]) -> Node:
+    """A node with a name that no other node has (exporters may leave names out or repeat them)."""
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    base = proto.name or next((name for name in proto.output if name), f"{proto.op_type}_{index}")
+    name, count = base, 1
+    while name in used:
+        count += 1
+        name = f"{base}#{count}"
+    used.add(name)
+    attributes = {attribute.name: _attribute(attribute) for attribute in proto.attribute}
+    return Node(proto.op_type, name, list(proto.input), list(proto.output), attributes, domain)
+
+
+def _attribute(attribute: AttributeProto) -> Any:
+    if attribute.type == AttributeProto.TENSOR:
+        return to_float32(numpy_helper.to_array(attribute.t))
+    value = helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if attribute.name == "to" and value in _FLOATS:
+        return int(TensorProto.FLOAT)
+    if isinstance(value, (int, float, GraphProto)):
+        return value
+    return [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in value]
+
+
+def _constant_value(proto: NodeProto) -> Array:
+    attribute = proto.attribute[0]
+    value = _attribute(attribute)
+    if attribute.name == "value":
+        return np.asarray(value)
+    if attribute.name in ("value_float", "value_floats"):
+        return np.asarray(value, np.float32)
+    if attribute.name in ("value_int", "value_ints"):
+        return np.asarray(value, np.int64)
+    if attribute.name in ("value_string", "value_strings"):
+        return np.asarray(value, object)
+    raise ModelError(f"node {proto.name or proto.output[0]!r}: a Constant with {attribute.name} is not supported")
+
+
+def _check_references(graph: Graph) -> None:
+    known = set(graph.inputs) | set(graph.constants) | set(graph.producers)
+    for node in graph:
+        for tensor in node.inputs:
+            if tensor and tensor not in known:
+                raise ModelError(f"node {node.name!r} reads {tensor!r}, which nothing provides")
+    for tensor in graph.outputs:
+        if tensor not in known:
+            raise ModelError(f"the model's output {tensor!r} is made by no node")

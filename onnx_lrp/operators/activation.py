@@ -1,0 +1,308 @@
+"""Elementwise functions of one tensor, each with its derivative."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnx_lrp.operators.base import Operator, Role, first_of
+
+if TYPE_CHECKING:
+    from onnx_lrp.emitter import Emitter
+    from onnx_lrp.graph import Graph, Node
+
+Derivative = Callable[["Emitter", "Node", str, str], str]
+"""(emitter, node, x, y) -> dy/dx, a tensor that broadcasts against x."""
+
+
+class PointwiseOperator(Operator):
+    """y = f(x) for each element."""
+
+    role = Role.POINTWISE
+    kind = "activation"
+
+    def __init__(self, derivative: Derivative, *, keeps_zero: bool = True, nonnegative: bool | None = False):
+        """Takes the derivative, whether f(0) = 0, and whether f >= 0 (None: where x >= 0)."""
+        self.derivative = derivative
+        self.keeps_zero = keeps_zero
+        self._nonnegative = nonnegative
+
+    def data_inputs(self, node: Node, graph: Graph) -> list[int]:
+        return [0] if node.input(0) not in graph.constants and graph.type_of(node.input(0)).is_float else []
+
+    def gradient(self, e: Emitter, node: Node, upstream: list[str | None]) -> dict[int, str]:
+        return {0: e.mul(first_of(upstream), self.derivative(e, node, node.input(0), node.outputs[0]))}
+
+    def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:  # noqa: ARG002
+        return node.input(0) in known if self._nonnegative is None else self._nonnegative
+
+
+class ReluOperator(PointwiseOperator):
+    """max(x, 0), which guided backpropagation and the deconvolution method treat in their own ways."""
+
+    kind = "relu"
+
+
+class ClipOperator(PointwiseOperator):
+    def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:
+        low = graph.scalar(node.input(1)) if node.input(1) else None
+        return node.input(0) in known or (low is not None and low >= 0)
+
+
+class PowOperator(PointwiseOperator):
+    """x^p with a constant p."""
+
+    def data_inputs(self, node: Node, graph: Graph) -> list[int]:
+        from onnx_lrp.errors import UnsupportedOperatorError
+
+        if node.input(1) not in graph.constants:
+            raise UnsupportedOperatorError([(node.name, "Pow with a computed exponent", node.domain, graph.opset)])
+        return super().data_inputs(node, graph)
+
+
+def _where(e: Emitter, condition: str, yes: str, no: str) -> str:
+    return e.op("Where", condition, yes, no)
+
+
+def _one_minus(e: Emitter, tensor: str) -> str:
+    return e.sub(e.constant(1.0), tensor)
+
+
+def _step(e: Emitter, x: str) -> str:
+    """1 where x > 0, else 0."""
+    return e.op("Cast", e.op("Greater", x, e.constant(0.0)), to=1)
+
+
+def _relu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return _step(e, y)
+
+
+def _leaky_relu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return _where(e, e.op("Less", x, e.constant(0.0)), e.constant(node.attributes.get("alpha", 0.01)), e.constant(1.0))
+
+
+def _prelu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return _where(e, e.op("Less", x, e.constant(0.0)), node.input(1), e.constant(1.0))
+
+
+def _elu(e: Emitter, node: Node, x: str, y: str) -> str:
+    return _where(e, e.op("Less", x, e.constant(0.0)), e.add(y, e.constant(node.attributes.get("alpha", 1.0))), e.constant(1.0))
+
+
+def _celu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    alpha = node.attributes.get("alpha", 1.0)
+    return e.op("Exp", e.op("Min", e.scale(x, 1.0 / alpha), e.constant(0.0)))
+
+
+def _selu(e: Emitter, node: Node, x: str, y: str) -> str:
+    alpha, gamma = node.attributes.get("alpha", 1.6732632), node.attributes.get("gamma", 1.050701)
+    return _where(e, e.op("Less", x, e.constant(0.0)), e.add(y, e.constant(alpha * gamma)), e.constant(gamma))
+
+
+def _sigmoid(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.mul(y, _one_minus(e, y))
+
+
+def _tanh(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return _one_minus(e, e.mul(y, y))
+
+
+def _hard_sigmoid(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    inside = e.op("And", e.op("Greater", y, e.constant(0.0)), e.op("Less", y, e.constant(1.0)))
+    return e.scale(e.op("Cast", inside, to=1), node.attributes.get("alpha", 0.2))
+
+
+def _softplus(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.op("Sigmoid", x)
+
+
+def _softsign(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    root = e.add(e.op("Abs", x), e.constant(1.0))
+    return e.op("Reciprocal", e.mul(root, root))
+
+
+def _erf(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.scale(e.op("Exp", e.op("Neg", e.mul(x, x))), 2 / math.sqrt(math.pi))
+
+
+def _gelu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    if node.attributes.get("approximate", "none") == "tanh":
+        c, k = math.sqrt(2 / math.pi), 0.044715
+        square = e.mul(x, x)
+        t = e.op("Tanh", e.scale(e.mul(x, e.add(e.constant(1.0), e.scale(square, k))), c))
+        slope = e.scale(e.add(e.constant(1.0), e.scale(square, 3 * k)), c / 2)
+        return e.add(e.add(e.scale(t, 0.5), e.constant(0.5)), e.mul(e.mul(x, _one_minus(e, e.mul(t, t))), slope))
+    cdf = e.add(e.scale(e.op("Erf", e.scale(x, math.sqrt(0.5))), 0.5), e.constant(0.5))
+    pdf = e.scale(e.op("Exp", e.scale(e.mul(x, x), -0.5)), 1 / math.sqrt(2 * math.pi))
+    return e.add(cdf, e.mul(x, pdf))
+
+
+def _swish(e: Emitter, node: Node, x: str, y: str) -> str:
+    alpha = node.attributes.get("alpha", 1.0)
+    gate = e.op("Sigmoid", e.scale(x, alpha))
+    return e.add(e.scale(e.mul(y, _one_minus(e, gate)), alpha), gate)
+
+
+def _hard_swish(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    inner = e.add(e.scale(x, 1 / 3), e.constant(0.5))
+    return _where(
+        e,
+        e.op("LessOrEqual", x, e.constant(-3.0)),
+        e.constant(0.0),
+        _where(e, e.op("GreaterOrEqual", x, e.constant(3.0)), e.constant(1.0), inner),
+    )
+
+
+def _mish(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    t = e.op("Tanh", e.op("Softplus", x))
+    return e.add(t, e.mul(x, e.mul(_one_minus(e, e.mul(t, t)), e.op("Sigmoid", x))))
+
+
+def _clip(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    parts = []
+    if node.input(1):
+        parts.append(e.op("GreaterOrEqual", x, node.input(1)))
+    if node.input(2):
+        parts.append(e.op("LessOrEqual", x, node.input(2)))
+    if not parts:
+        return e.constant(1.0)
+    return e.op("Cast", parts[0] if len(parts) == 1 else e.op("And", *parts), to=1)
+
+
+def _thresholded_relu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.op("Cast", e.op("Greater", x, e.constant(node.attributes.get("alpha", 1.0))), to=1)
+
+
+def _shrink(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.op("Cast", e.op("Greater", e.op("Abs", x), e.constant(node.attributes.get("lambd", 0.5))), to=1)
+
+
+def _abs(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.op("Sign", x)
+
+
+def _exp(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return y
+
+
+def _log(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.op("Reciprocal", x)
+
+
+def _sqrt(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.div(e.constant(0.5), y)
+
+
+def _reciprocal(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.op("Neg", e.mul(y, y))
+
+
+def _pow(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    power = e.graph.constants[node.input(1)].astype(np.float32)
+    return e.mul(e.constant(power), e.op("Pow", x, e.constant(power - 1)))
+
+
+def _unary(op: str, sign: float = 1.0) -> Derivative:
+    """The derivative is an operator of ONNX applied to x, times a sign."""
+
+    def derivative(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+        return e.scale(e.op(op, x), sign)
+
+    return derivative
+
+
+def _inverse_of_quadratic(sign: float, offset: float, *, root: bool) -> Derivative:
+    """1 / (offset + sign x^2), or its square root: the inverse trigonometric and hyperbolic functions."""
+
+    def derivative(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+        inner = e.add(e.scale(e.mul(x, x), sign), e.constant(offset))
+        return e.op("Reciprocal", e.op("Sqrt", inner) if root else inner)
+
+    return derivative
+
+
+def _tan(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.add(e.constant(1.0), e.mul(y, y))
+
+
+def _negated(derivative: Derivative) -> Derivative:
+    def negative(e: Emitter, node: Node, x: str, y: str) -> str:
+        return e.op("Neg", derivative(e, node, x, y))
+
+    return negative
+
+
+def _flat(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
+    return e.constant(0.0)
+
+
+class LoweredActivation(PointwiseOperator):
+    """An activation of our own domain: what exporters wrote as several nodes, put back together."""
+
+    def __init__(self, forward: Callable[[Emitter, Node, str], tuple[str, str]], derivative: Derivative):
+        """`forward` returns the two factors of the last product."""
+        super().__init__(derivative)
+        self.forward = forward
+
+    def lower(self, e: Emitter, node: Node) -> None:
+        e.op("Mul", *self.forward(e, node, node.input(0)), output=node.outputs[0])
+
+
+def _gelu_forward(e: Emitter, node: Node, x: str) -> tuple[str, str]:
+    if node.attributes.get("approximate", "none") == "tanh":
+        inner = e.scale(e.mul(x, e.add(e.constant(1.0), e.scale(e.mul(x, x), 0.044715))), math.sqrt(2 / math.pi))
+        return e.scale(x, 0.5), e.add(e.op("Tanh", inner), e.constant(1.0))
+    return e.scale(x, 0.5), e.add(e.op("Erf", e.scale(x, math.sqrt(0.5))), e.constant(1.0))
+
+
+def _swish_forward(e: Emitter, node: Node, x: str) -> tuple[str, str]:
+    return x, e.op("Sigmoid", e.scale(x, node.attributes.get("alpha", 1.0)))
+
+
+P = PointwiseOperator
+ACTIVATIONS: dict[str, PointwiseOperator] = {
+    "Relu": ReluOperator(_relu, nonnegative=True),
+    "LeakyRelu": P(_leaky_relu, nonnegative=None),
+    "PRelu": P(_prelu, nonnegative=None),
+    "Elu": P(_elu, nonnegative=None),
+    "Celu": P(_celu, nonnegative=None),
+    "Selu": P(_selu, nonnegative=None),
+    "Sigmoid": P(_sigmoid, keeps_zero=False, nonnegative=True),
+    "HardSigmoid": P(_hard_sigmoid, keeps_zero=False, nonnegative=True),
+    "Tanh": P(_tanh, nonnegative=None),
+    "Softplus": P(_softplus, keeps_zero=False, nonnegative=True),
+    "Softsign": P(_softsign, nonnegative=None),
+    "Erf": P(_erf, nonnegative=None),
+    "HardSwish": P(_hard_swish, nonnegative=None),
+    "Mish": P(_mish, nonnegative=None),
+    "Clip": ClipOperator(_clip, keeps_zero=False),
+    "ThresholdedRelu": P(_thresholded_relu, nonnegative=None),
+    "Shrink": P(_shrink, keeps_zero=False),
+    "Abs": P(_abs, nonnegative=True),
+    "Exp": P(_exp, keeps_zero=False, nonnegative=True),
+    "Log": P(_log, keeps_zero=False),
+    "Sqrt": P(_sqrt, nonnegative=True),
+    "Reciprocal": P(_reciprocal, keeps_zero=False, nonnegative=None),
+    "Pow": PowOperator(_pow, keeps_zero=False, nonnegative=None),
+    "Sin": P(_unary("Cos")),
+    "Cos": P(_unary("Sin", -1.0), keeps_zero=False),
+    "Tan": P(_tan),
+    "Sinh": P(_unary("Cosh"), nonnegative=None),
+    "Cosh": P(_unary("Sinh"), keeps_zero=False, nonnegative=True),
+    "Asin": P(_inverse_of_quadratic(-1.0, 1.0, root=True), nonnegative=None),
+    "Acos": P(_negated(_inverse_of_quadratic(-1.0, 1.0, root=True)), keeps_zero=False, nonnegative=True),
+    "Atan": P(_inverse_of_quadratic(1.0, 1.0, root=False), nonnegative=None),
+    "Asinh": P(_inverse_of_quadratic(1.0, 1.0, root=True), nonnegative=None),
+    "Acosh": P(_inverse_of_quadratic(1.0, -1.0, root=True), keeps_zero=False, nonnegative=True),
+    "Atanh": P(_inverse_of_quadratic(-1.0, 1.0, root=False), nonnegative=None),
+    "Floor": P(_flat, keeps_zero=False),
+    "Ceil": P(_flat, keeps_zero=False),
+    "Round": P(_flat, keeps_zero=False),
+    "Sign": P(_flat, keeps_zero=False),
+    "Gelu": LoweredActivation(_gelu_forward, _gelu),
+    "Swish": LoweredActivation(_swish_forward, _swish),
+}
+"""Operator -> how it takes part. Gelu and Swish are of our own domain."""

@@ -1,0 +1,57 @@
+"""Scale: y = x * w + b with constants, elementwise with broadcasting.
+
+Our name for Mul, Div, Add and Sub with a constant, Neg, and a BatchNormalization that could not be merged.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnx_lrp.operators.affine import AffineOperator
+
+if TYPE_CHECKING:
+    from onnx_lrp.emitter import Emitter
+    from onnx_lrp.graph import Graph, Node
+
+
+class ScaleOperator(AffineOperator):
+    """Inputs x, w (may be left out), b (may be left out)."""
+
+    kind = "scale"
+
+    def weight(self, node: Node, graph: Graph) -> str | None:  # noqa: ARG002
+        return node.input(1) or None
+
+    def bias(self, node: Node, graph: Graph) -> str | None:  # noqa: ARG002
+        return node.input(2) or None
+
+    def lower(self, e: Emitter, node: Node) -> None:
+        weight, bias, y = node.input(1), node.input(2), node.outputs[0]
+        if weight and bias:
+            e.op("Add", e.mul(node.input(0), weight), bias, output=y)
+        elif weight:
+            e.op("Mul", node.input(0), weight, output=y)
+        else:
+            e.op("Add", node.input(0), bias, output=y)
+
+    def apply(self, e: Emitter, node: Node, x: str, weight: str | None, bias: str | None = None) -> str:
+        y = e.mul(x, weight) if weight else self._broadcast(e, node, x)
+        return e.add(y, bias) if bias else y
+
+    @staticmethod
+    def _broadcast(e: Emitter, node: Node, x: str) -> str:
+        """Without weights, x alone may still have to be repeated to the output's shape."""
+        same = e.graph.shape(node.input(0)) is not None and e.graph.shape(node.input(0)) == e.graph.shape(node.outputs[0])
+        return x if same else e.op("Expand", x, e.shape_of(node.outputs[0]))
+
+    def adjoint(self, e: Emitter, node: Node, s: str, weight: str | None) -> str:
+        return e.unbroadcast(e.mul(s, weight) if weight else s, node.input(0), node.outputs[0])
+
+    def apply_ones(self, e: Emitter, node: Node, x: str) -> str:
+        return self._broadcast(e, node, x)
+
+    def adjoint_ones(self, e: Emitter, node: Node, s: str) -> str:
+        return e.unbroadcast(s, node.input(0), node.outputs[0])
+
+    def fan_in(self, e: Emitter, node: Node) -> str:  # noqa: ARG002
+        return e.constant(1.0)
