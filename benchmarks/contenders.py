@@ -229,7 +229,7 @@ class Captum(TorchPeer):
         from captum.attr._utils.lrp_rules import EpsilonRule
 
         if self.case.composite != "epsilon":
-            raise NotOfferedError("captum has no Flat and no box rule, and its gamma and alpha-beta rules are other ones")
+            raise NotOfferedError("compared under epsilon only: no Flat and no box rule, and the others treat the bias differently")
         models.merge_batch_norms(self.net)
         plain = (torch.nn.ReLU, torch.nn.Dropout)
         self.layers = [layer for layer in self.net.modules() if not list(layer.children()) and not isinstance(layer, plain)]

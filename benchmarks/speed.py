@@ -42,7 +42,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
     composites = ["epsilon", "epsilon_plus_flat", "epsilon_gamma_box"]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--models", type=names, default=["vgg16", "resnet50"], help="names in benchmarks/models.py, comma between")
+    parser.add_argument("--models", type=names, default=["vgg16", "resnet50"], help="names in models.py, comma between")
     parser.add_argument("--composites", type=names, default=composites, help="keys of composites")
     parser.add_argument("--batches", type=numbers, default=[1, 8], help="batch sizes")
     parser.add_argument("--peers", type=names, default=list(PEERS), help=f"of {', '.join(PEERS)}; or none")
@@ -87,9 +87,12 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, value
 
 
-def relative_difference(a: NDArray[Any], b: NDArray[Any]) -> float:
-    """|a - b| / |b| in the Euclidean norm, of the sample in which it is largest."""
-    a, b = (np.asarray(x, dtype=np.float64).reshape(len(b), -1) for x in (a, b))
+def difference(result: Result, a: NDArray[Any], b: NDArray[Any]) -> float | None:
+    """|a - b| / |b| in the Euclidean norm, of the sample in which it is largest; a map of another shape is noted in `result`."""
+    if np.shape(a) != b.shape:
+        result.notes.append(f"the map's shape is {np.shape(a)}, not {b.shape}")
+        return None
+    a, b = (x.astype(np.float64).reshape(len(x), -1) for x in (a, b))
     return float(np.max(np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)))
 
 
@@ -130,7 +133,7 @@ def compare(row: Row, maps: dict[str, NDArray[Any]], image: NDArray[np.float32],
     reference = maps.get(Zennit.name)
     for name, found in maps.items():
         if reference is not None and name != Zennit.name:
-            row.results[name].difference = relative_difference(found, reference)
+            row.results[name].difference = difference(row.results[name], found, reference)
     if exact and reference is not None:
         peer = Zennit(replace(row.case, precision="float64"))
         attempt(Result(), peer.prepare)
@@ -138,7 +141,7 @@ def compare(row: Row, maps: dict[str, NDArray[Any]], image: NDArray[np.float32],
         peer.close()
         for name, found in maps.items():
             if in_float64 is not None:
-                row.results[name].difference_to_exact = relative_difference(found, in_float64)
+                row.results[name].difference_to_exact = difference(row.results[name], found, in_float64)
 
 
 def measure_memory(row: Row, advance: Callable[[str], None]) -> None:

@@ -33,6 +33,7 @@ class Emitter:
         self._made_by: dict[str, onnx.NodeProto] = {}
         self._memo: dict[tuple[Any, ...], list[str]] = {}
         self._small: dict[tuple[Any, ...], str] = {}
+        self._signs: dict[str, tuple[bool, bool]] = {}
         self._count = 0
         for node in graph.nodes:
             if node.domain == CANONICAL:
@@ -105,6 +106,32 @@ class Emitter:
         """The value of a constant of the model or of ours, else None."""
         found = self.constants.get(tensor)
         return self.graph.constant(tensor) if found is None else found
+
+    def signs(self, tensor: str) -> tuple[bool, bool]:
+        """Whether a constant has positive elements, and whether it has negative ones; (True, True) when it is no constant."""
+        if tensor not in self._signs:
+            array = self.value(tensor)
+            self._signs[tensor] = (True, True) if array is None or not array.size else (bool(array.max() > 0), bool(array.min() < 0))
+        return self._signs[tensor]
+
+    def replay(self, target: str, given: dict[str, str]) -> str:
+        """Emits again the model's nodes between some tensors and a target, with other tensors in their place."""
+        from onnx_lrp.operators import operator_of
+
+        replaced = dict(given)
+        for node in self.graph.nodes:
+            if target in replaced:
+                break
+            if any(tensor in replaced for tensor in node.inputs):
+                self._count += 1
+                outputs = [f"{tensor}/replayed_{self._count}" if tensor else "" for tensor in node.outputs]
+                copy = Node(node.op, f"{node.name}/replayed_{self._count}", [replaced.get(t, t) for t in node.inputs], outputs, node.attributes, node.domain)
+                if copy.domain == CANONICAL:
+                    operator_of(copy).lower(self, copy)
+                else:
+                    self.node(copy)
+                replaced.update(zip(node.outputs, outputs, strict=True))
+        return replaced[target]
 
     # arithmetic -----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Pictures from relevance: palette images, heat maps, overlays on a photo, contact sheets. NumPy and Pillow only.
 
-Zero relevance always gets palette entry 128, the centre of a two-sided colour map such as ``"bwr"``: white pixels carry no
-relevance. How colour maps are named is described in ``onnx_lrp.colormaps``.
+Heat maps, overlays and symmetric palette images give zero relevance palette entry 128, the centre of a two-sided colour map
+such as ``"bwr"``: white there means no relevance. How colour maps are named is described in ``onnx_lrp.colormaps``.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ _NEGATIVE: Final = "#2563b8"
 _INK: Final = "#1c1e22"
 _SOFT_INK: Final = "#5c6068"
 _LONGEST_NAME: Final = 48
+_MANY_CHANNELS: Final = 16
 
 
 def plot_signal(
@@ -48,7 +49,8 @@ def plot_signal(
     """Draw signals as lines in the colours of their relevance, one row a channel.
 
     The piece of line between two samples has the colour of their mean relevance. All channels share the colour scale, which
-    has zero in its centre (with a one-sided colour map, at its start).
+    has zero in its centre (with a one-sided colour map, at its start). More than 16 channels are drawn smaller, and without
+    numbers at the vertical axes.
 
     Args:
         signal: Shape (L,), (C, L) or (1, C, L), with at least two samples.
@@ -84,7 +86,11 @@ def plot_signal(
     if along.shape != (samples,):
         raise InputError(f"times of shape ({samples},) are expected, not {along.shape}")
 
-    figure = _figure(10, min(60.0, 1.2 + (2.2 if channels == 1 else 1.05) * channels))
+    many = channels > _MANY_CHANNELS
+    tall = min(40.0, 1.2 + (2.2 if channels == 1 else 0.4 if many else 1.05) * channels)
+    figure = _figure(10, tall, automatic=not many)
+    if many:  # the automatic layout would take long
+        figure.subplots_adjust(left=0.12, right=0.98, bottom=0.6 / tall, top=1 - 0.6 / tall, hspace=0.1)
     rows: list[Axes] = list(figure.subplots(channels, 1, sharex=True, squeeze=False)[:, 0])
     colouring, extend = _colouring(scores, cmap, percentile)
     for index, (axes, height, score) in enumerate(zip(rows, heights, scores, strict=True)):
@@ -100,10 +106,13 @@ def plot_signal(
         _tidy(axes, bottom=index == channels - 1)
         if names is not None:
             axes.set_ylabel(_plain(names[index]), rotation=0, ha="right", va="center", color=_INK)
+        if many:
+            axes.set_yticks([])
     rows[-1].set_xlabel(_plain(xlabel or ("sample" if times is None else "time")), color=_SOFT_INK)
-    figure.align_ylabels(rows)
-    _colour_bar(figure, colouring, extend, {"ax": rows, "pad": 0.02, "aspect": max(12.0, 7.0 * channels), "label": "relevance"})
-    _head(figure, title)
+    if not many:
+        figure.align_ylabels(rows)
+    _colour_bar(figure, colouring, extend, {"ax": rows, "pad": 0.02, "aspect": 5.4 * tall, "label": "relevance"})
+    _head(figure, title, {"y": 1 - 0.2 / tall} if many else None)
     return figure
 
 
@@ -241,12 +250,12 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: float = 150) 
     atomic_write(path, lambda file: figure.savefig(file, format=kind, dpi=dpi))
 
 
-def _figure(width: float, height: float) -> Figure:
-    """Make an empty figure; sizes in inches."""
+def _figure(width: float, height: float, *, automatic: bool = True) -> Figure:
+    """Make an empty figure, with or without automatic layout; sizes in inches."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1) if automatic else None)
 
 
 def _colouring(scores: NDArray[np.float64], cmap: str, percentile: float) -> tuple[ScalarMappable, str]:
@@ -287,10 +296,10 @@ def _tidy(axes: Axes, *, bottom: bool) -> None:
         axes.tick_params(axis="x", length=0)
 
 
-def _head(figure: Figure, title: str | None) -> None:
+def _head(figure: Figure, title: str | None, place: dict[str, Any] | None = None) -> None:
     """Give a figure its title, if there is one."""
     if title:
-        figure.suptitle(_plain(title), fontsize=13, color=_INK)
+        figure.suptitle(_plain(title), fontsize=13, color=_INK, **(place or {}))
 
 
 def _row(array: NDArray[Any], what: str) -> NDArray[Any]:
@@ -305,7 +314,8 @@ def _text(value: object) -> str:
     """Write a feature's value."""
     if not isinstance(value, (float, np.floating)):
         return _short(str(value))
-    return f"{value:{'.0f' if 1e4 <= abs(value) < 1e9 else '.4g'}}".replace("-", "−")
+    number = float(value)
+    return f"{number:{'.0f' if 1e4 <= abs(number) < 1e9 else '.4g'}}".replace("-", "−")
 
 
 def _signed(value: float) -> str:

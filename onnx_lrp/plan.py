@@ -1,0 +1,259 @@
+"""Which nodes lie on the path of relevance, and which rule each of them has: decided, and shown, before anything runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from onnx_lrp.errors import CompositeError, InputError, ModelError, UnsupportedOperatorError, suggest
+from onnx_lrp.operators import Operator, Role, find_operator
+from onnx_lrp.rules import Rule
+
+if TYPE_CHECKING:
+    from onnx_lrp.composites import Composite
+    from onnx_lrp.graph import Graph, Node
+
+FINAL_ACTIVATIONS = ("Softmax", "LogSoftmax", "Sigmoid")
+"""Left off the end of a model: the scores before them are explained."""
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """What a composite's selectors can ask of a node."""
+
+    node: Node
+    role: Role
+    kind: str
+    """convolution, dense, scale, pool, resize, activation, relu, sum, product, matmul, normalization, lrn, softmax, movement, max_pool."""
+    index: int
+    """The position among the nodes on the path, in topological order."""
+    count: int
+    """How many nodes lie on the path."""
+    layer: int
+    """How many convolutions and dense layers come before it in topological order."""
+    layers: int
+    """How many convolutions and dense layers there are."""
+    is_first: bool
+    """A convolution or dense layer that an explained input reaches without passing another one."""
+    is_last: bool
+    """The convolution or dense layer nearest to the output (the last in topological order)."""
+    gated: bool
+    """A product of which one factor is a gate (made by a sigmoid or softmax), or a division."""
+
+    @property
+    def name(self) -> str:
+        return self.node.name
+
+    @property
+    def op(self) -> str:
+        return self.node.op
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of a plan."""
+
+    view: NodeView
+    operator: Operator | None
+    """None when the operator is not supported."""
+    rule: Rule | None
+    problem: str = ""
+
+
+class Plan:
+    """The nodes between the explained inputs and the explained output, each with its rule. Prints as a table."""
+
+    def __init__(self, graph: Graph, steps: list[Step], sources: list[str], output: str, path: set[str]):
+        self.graph = graph
+        self.steps = steps
+        self.sources = sources
+        """The tensors that are explained."""
+        self.output = output
+        """The tensor whose relevance is given."""
+        self.path = path
+        """All tensors that relevance flows through."""
+
+    @property
+    def unsupported(self) -> list[Step]:
+        return [step for step in self.steps if step.rule is None]
+
+    @property
+    def coverage(self) -> float:
+        """The share of the nodes on the path that have a rule."""
+        return 1.0 - len(self.unsupported) / len(self.steps) if self.steps else 1.0
+
+    def require_complete(self) -> None:
+        """Raises UnsupportedOperatorError naming all nodes without a rule."""
+        if self.unsupported:
+            raise UnsupportedOperatorError(
+                (step.view.name, step.problem or step.view.op, step.view.node.domain, self.graph.opset) for step in self.unsupported
+            )
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """(node, operator, role, rule) for each step; the rule of an unsupported node is empty."""
+        return [(s.view.name, s.view.op, s.view.role.value if s.operator else "unknown", str(s.rule) if s.rule else "") for s in self.steps]
+
+    def to_json(self) -> str:
+        """The plan as JSON: inputs, output, coverage, and a list of nodes with their rules."""
+        nodes: list[dict[str, Any]] = []
+        for step in self.steps:
+            row: dict[str, Any] = {"node": step.view.name, "operator": step.view.op, "role": step.view.role.value if step.operator else None}
+            row |= {"inputs": step.view.node.inputs, "outputs": step.view.node.outputs}
+            row |= {"rule": step.rule.to_dict()} if step.rule else {"rule": None, "problem": step.problem}
+            nodes.append(row)
+        return json.dumps({"inputs": self.sources, "output": self.output, "coverage": self.coverage, "nodes": nodes}, indent=1)
+
+    def __str__(self) -> str:
+        rows = [("node", "operator", "role", "rule"), *(row[:3] + (row[3] or "NOT SUPPORTED",) for row in self.rows())]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]) for row in rows]
+        covered = len(self.steps) - len(self.unsupported)
+        return "\n".join([*lines, f"{covered} of {len(self.steps)} nodes covered ({100 * self.coverage:.1f} %)"])
+
+
+def choose_output(graph: Graph, name: str | None, *, keep_final_activation: bool = False) -> tuple[str, str | None]:
+    """The tensor to explain, and the final activation that was left off it, if any.
+
+    Args:
+        graph: the canonical graph.
+        name: a tensor of the model; None for the first float output.
+        keep_final_activation: explain behind a final Softmax, LogSoftmax or Sigmoid instead of before it.
+    """
+    if name is None:
+        floats = [tensor for tensor in graph.outputs if graph.type_of(tensor).is_float and tensor not in graph.constants]
+        if not floats:
+            raise ModelError("the model has no float output that could be explained")
+        tensor = floats[0]
+    else:
+        tensor = graph.resolve(name)
+        if tensor not in graph.producers:
+            raise InputError(f"output {name!r} is no tensor of the model" + _why(graph, name, [*graph.outputs, *graph.producers]))
+    if keep_final_activation or tensor not in graph.outputs:
+        return tensor, None
+    behind = tensor
+    while (maker := graph.producers.get(behind)) is not None and maker.op in ("Reshape", "Flatten", "Squeeze", "Identity"):
+        behind = maker.input(0)
+    if maker is not None and maker.op in FINAL_ACTIVATIONS and not maker.domain:
+        return maker.input(0), maker.op
+    return tensor, None
+
+
+def _why(graph: Graph, name: str, known: Iterable[str]) -> str:
+    if name in graph.merged:
+        return f": it was merged into node {graph.merged[name]!r}, ask for that node's output instead"
+    return suggest(name, [tensor for tensor in known if tensor])
+
+
+def choose_sources(graph: Graph, names: Sequence[str] | None, output: str) -> list[str]:
+    """The tensors to explain: the named ones, else every float input that reaches the output, else the embeddings of token inputs."""
+    if names is not None:
+        resolved = []
+        for name in [names] if isinstance(names, str) else names:
+            tensor = graph.resolve(name)
+            if tensor not in graph.inputs and tensor not in graph.producers:
+                raise InputError(f"input {name!r} is no tensor of the model" + _why(graph, name, [*graph.inputs, *graph.producers]))
+            if not graph.type_of(tensor).is_float:
+                raise InputError(f"input {name!r} is no float tensor: relevance cannot be given to it")
+            resolved.append(tensor)
+        if not resolved:
+            raise InputError("no input to explain was named")
+        path, _ = find_path(graph, resolved, output)
+        lost = [tensor for tensor in resolved if tensor not in path]
+        if lost:
+            raise InputError(f"relevance cannot flow from the output {output!r} to {lost[0]!r}")
+        return resolved
+    floats = [tensor for tensor, kind in graph.inputs.items() if kind.is_float]
+    embedded = [node.outputs[0] for node in graph if node.op == "Gather" and node.input(0) in graph.constants and node.input(1) not in graph.constants]
+    for candidates in (floats, [tensor for tensor in embedded if graph.type_of(tensor).is_float]):
+        path, _ = find_path(graph, candidates, output)
+        found = [tensor for tensor in candidates if tensor in path]
+        if found:
+            return found
+    raise ModelError(f"no float input of the model reaches the output {output!r}")
+
+
+def carrying_inputs(node: Node, graph: Graph) -> list[int]:
+    """The input positions that relevance may flow to; for an unknown operator all its float inputs."""
+    operator = find_operator(node)
+    try:
+        return (operator or Operator()).data_inputs(node, graph)
+    except UnsupportedOperatorError:
+        return Operator().data_inputs(node, graph)
+
+
+def find_path(graph: Graph, sources: Sequence[str], output: str) -> tuple[set[str], list[Node]]:
+    """The tensors and nodes between the sources and the output that relevance flows through."""
+    reached, carrying = set(sources), {}
+    for node in graph.nodes:
+        inputs = [node.inputs[index] for index in carrying_inputs(node, graph) if node.inputs[index] in reached]
+        if inputs:
+            carrying[node.name] = inputs
+            reached.update(tensor for tensor in node.outputs if tensor and graph.type_of(tensor).is_float)
+    if output not in reached:
+        return set(), []
+    path, nodes = {output}, []
+    for node in reversed(graph.nodes):
+        if node.name in carrying and any(tensor in path for tensor in node.outputs) and not set(node.outputs) & set(sources):
+            nodes.append(node)
+            path.update(carrying[node.name])
+    return path, nodes[::-1]
+
+
+def nonnegative_tensors(graph: Graph) -> set[str]:
+    """The tensors that cannot be negative, whatever the input."""
+    known: set[str] = set()
+    for node in graph.nodes:
+        operator = find_operator(node)
+        if operator is not None and operator.nonnegative(node, graph, known):
+            known.update(tensor for tensor in node.outputs if tensor)
+    return known
+
+
+def make_plan(graph: Graph, composite: Composite, sources: list[str], output: str) -> Plan:
+    """Gives each node on the path its rule.
+
+    Raises:
+        CompositeError: a rule does not fit its node.
+    """
+    path, nodes = find_path(graph, sources, output)
+    views = _views(graph, nodes, sources)
+    steps = []
+    for view in views:
+        operator = find_operator(view.node)
+        problem = "" if operator else view.op
+        if operator is not None:
+            try:
+                operator.data_inputs(view.node, graph)
+            except UnsupportedOperatorError as error:
+                problem = error.nodes[0][1]
+        if operator is None or problem:
+            steps.append(Step(view, None, None, problem))
+            continue
+        rule = composite.rule_for(view)
+        if rule is None:
+            raise CompositeError(f"the composite has no rule for node {view.name!r} ({view.op})")
+        rule.check(view.node, operator)
+        steps.append(Step(view, operator, rule))
+    return Plan(graph, steps, sources, output, path)
+
+
+def _views(graph: Graph, nodes: list[Node], sources: list[str]) -> list[NodeView]:
+    kinds = [(operator.role, operator.kind) if (operator := find_operator(node)) else (Role.STOP, "unknown") for node in nodes]
+    layers = [kind in ("convolution", "dense") for _, kind in kinds]
+    untouched = set(sources)  # tensors reached without passing a layer
+    views, passed = [], 0
+    for index, (node, (role, kind), is_layer) in enumerate(zip(nodes, kinds, layers, strict=True)):
+        fresh = any(node.inputs[i] in untouched for i in carrying_inputs(node, graph))
+        if fresh and not is_layer:
+            untouched.update(node.outputs)
+        gates = (graph.producers.get(tensor) for tensor in node.inputs)
+        gated = role is Role.PRODUCT and (node.op == "Div" or any(maker is not None and maker.op in GATES for maker in gates))
+        last = is_layer and passed == sum(layers) - 1
+        views.append(NodeView(node, role, kind, index, len(nodes), passed, sum(layers), fresh and is_layer, last, gated))
+        passed += is_layer
+    return views
+
+
+GATES = ("Sigmoid", "HardSigmoid", "Softmax")

@@ -1,0 +1,196 @@
+"""The engine of all rules for affine nodes: a rule is a list of shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+from onnx_lrp.errors import CompositeError
+from onnx_lrp.operators import AffineOperator, Role
+from onnx_lrp.rules.base import Relevance, Rule, Site, relevance_of
+from onnx_lrp.rules.linear import FULL, POSITIVE, LinearView, Part, Source
+from onnx_lrp.rules.stabilizer import TINY, Stabilizer
+
+Bias = Literal["absorb", "ignore", "redistribute"]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One term J(part of W) source of a denominator, and of its numerators."""
+
+    source: Source
+    part: Part
+
+
+@dataclass(frozen=True)
+class Share:
+    """A fraction of the relevance: with z = sum_k J(W_k) x_k + b and s = R / stab(z), it gives sum_k x_k * J(W_k)^T s."""
+
+    branches: tuple[Branch, ...]
+    bias: Part | None = None
+    coefficient: float = 1.0
+    where: Literal["everywhere", "positive", "negative"] = "everywhere"
+    """Only for outputs of this sign (of the plain forward value)."""
+    sign: int = 0
+    """The sign of z where it is known by construction."""
+
+
+@dataclass(frozen=True)
+class AffineRule(Rule):
+    """Base of the rules for affine nodes. Subclasses say their shares.
+
+    stabilizer: a number or a Stabilizer.
+    bias: "absorb" (the bias keeps its part of the relevance), "ignore" (b = 0 in the relevance pass) or "redistribute" (each output's bias
+    part is spread evenly over the inputs that feed it, so that the layer conserves).
+    """
+
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.AFFINE})
+
+    def shares(self) -> Sequence[Share]:
+        """The shares that the rule consists of."""
+        raise NotImplementedError
+
+    @property
+    def stab(self) -> Stabilizer:
+        return Stabilizer.of(getattr(self, "stabilizer", 1e-6))
+
+    def __post_init__(self) -> None:
+        if getattr(self, "bias", "absorb") not in ("absorb", "ignore", "redistribute"):
+            raise CompositeError(f'{type(self).__name__}: bias is "absorb", "ignore" or "redistribute", not {self.bias!r}')  # type: ignore[attr-defined]
+        self.stab  # noqa: B018 - raises for a bad stabiliser
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        relevance = relevance_of(upstream)
+        view = LinearView(site, cast("AffineOperator", site.operator))
+        emitted = [share for share in (_ShareEmission.of(self, view, share, relevance) for share in self.shares()) if share is not None]
+        return {view.index: combine(self, view, relevance, emitted)}
+
+
+class _ShareEmission:
+    """One share on one node: its denominator z and the branches that are not empty."""
+
+    def __init__(self, rule: AffineRule, view: LinearView, share: Share, branches: list[Branch], relevance: Relevance):
+        self.view, self.share, self.branches, self.relevance, self.stab = view, share, branches, relevance, rule.stab
+        bias = share.bias if getattr(rule, "bias", "absorb") != "ignore" else None
+        self.bias_part = bias
+        self.twin = relevance.twin if bias == FULL and [(b.source, b.part) for b in branches] == [(Source.X, FULL)] else None
+        self.z = self.twin or self._denominator(bias)
+
+    @classmethod
+    def of(cls, rule: AffineRule, view: LinearView, share: Share, relevance: Relevance) -> _ShareEmission | None:
+        """None when the share is empty whatever the input: its weights or its input have no part of that sign."""
+        if share.where == "negative" and relevance.twin is not None:
+            return None  # the relevance is zero where the output is not positive
+        branches = []
+        for branch in share.branches:
+            part = view.simplified(view.weight, branch.part)
+            source = Source.X if branch.source is Source.POSITIVE and view.x_nonnegative else branch.source
+            if part is not None and not (source is Source.NEGATIVE and view.x_nonnegative):
+                branches.append(Branch(source, part))
+        merged = _merged(branches)
+        return cls(rule, view, share, merged, relevance) if merged else None
+
+    def _denominator(self, bias: Part | None) -> str:
+        cheap = self._boosted_denominator(bias)
+        if cheap is not None:
+            return cheap
+        total, pending = "", bias
+        for branch in self.branches:
+            term = self.view.apply(self.view.source(branch.source) or "", branch.part, pending)
+            total, pending = (self.view.e.add(total, term) if total else term), None
+        return total
+
+    def _boosted_denominator(self, bias: Part | None) -> str | None:
+        """Where both sign shares of the gamma rule are needed and x >= 0: with p = J(W+) x + b+ and the forward value z,
+
+        J(W + g W+) x + b + g b+ = z + g p  and  J(W + g W-) x + b + g b- = (1 + g) z - g p: one convolution instead of two.
+        """
+        kinds = [(branch.source, branch.part.kind) for branch in self.branches]
+        if self.share.where == "everywhere" or self.relevance.twin is not None or bias is None or self.view.weight is None:
+            return None
+        if kinds not in ([(Source.X, "boosted+")], [(Source.X, "boosted-")]) or self.view.simplified(self.view.weight, POSITIVE) is None:
+            return None
+        e, view, gamma = self.view.e, self.view, self.branches[0].part.gamma
+        z = view.node.outputs[0]
+        positive = e.scale(view.apply(view.x, POSITIVE, POSITIVE), gamma)
+        return e.add(z, positive) if kinds[0][1] == "boosted+" else e.sub(e.scale(z, 1 + gamma), positive)
+
+    def denominator(self) -> str:
+        sign = 1 if self.twin else self.share.sign
+        if self.share.where != "everywhere":
+            sign = 1 if self.share.where == "positive" else -1
+        elif not sign and self.z in self.view.site.nonnegative:
+            sign = 1
+        whole = self._denominator(self.bias_part) if self.twin and self.stab.mode == "scaled" else None
+        return self.stab.emit(self.view.e, self.z, sign, whole)
+
+    def received(self, coefficient: str | None = None) -> str:
+        """The relevance that this share distributes: times its coefficient, and zero where it does not apply."""
+        e, r = self.view.e, self.relevance.tensor
+        if self.share.where != "everywhere" and self.relevance.twin is None:
+            compare = "Greater" if self.share.where == "positive" else "Less"
+            r = e.op("Where", e.op(compare, self.view.node.outputs[0], e.constant(0.0)), r, e.constant(0.0))
+        return e.mul(r, coefficient) if coefficient else e.scale(r, self.share.coefficient)
+
+
+def _merged(branches: list[Branch]) -> list[Branch]:
+    """x+ and x- under the same part of the weights are x under that part."""
+    if len(branches) == 2 and {b.source for b in branches} == {Source.POSITIVE, Source.NEGATIVE} and branches[0].part == branches[1].part:
+        return [Branch(Source.X, branches[0].part)]
+    return branches
+
+
+def combine(rule: AffineRule, view: LinearView, relevance: Relevance, shares: list[_ShareEmission]) -> Relevance:
+    """Emits s and the adjoint of each share, adds them up, and writes down what was not passed on."""
+    e, redistribute = view.e, getattr(rule, "bias", "absorb") == "redistribute"
+    by_source: dict[Source, list[str]] = {}
+    spread: list[str] = []
+    received = _received(rule, view, shares)
+    for emission, r in zip(shares, received, strict=True):
+        denominator = emission.denominator()
+        s = e.div(r, denominator)
+        for branch in emission.branches:
+            by_source.setdefault(branch.source, []).append(view.adjoint(s, branch.part))
+        bias = view.bias_tensor(emission.bias_part)
+        if bias and redistribute:
+            spread.append(view.operator.adjoint_ones(e, view.node, e.div(e.mul(bias, s), view.operator.fan_in(e, view.node))))
+        elif bias:
+            view.site.ledger.note("bias", e.mul(bias, s))
+        if view.site.ledger.keeps and emission.stab.epsilon:
+            view.site.ledger.note("stabilizer", e.mul(e.sub(denominator, emission.z), s))
+    if view.site.ledger.keeps:
+        _note_dropped(view, relevance, shares, received)
+    terms = []
+    for source, adjoints in by_source.items():
+        total = e.sum(adjoints)
+        terms.append(total if source is Source.ONE else e.mul(view.source(source) or "", total))
+    if not terms + spread:
+        return Relevance(e.mul(view.x, e.constant(0.0)), vanishes=True)
+    return Relevance(e.sum(terms + spread), vanishes=Source.ONE not in by_source and not spread)
+
+
+def _received(rule: AffineRule, view: LinearView, shares: list[_ShareEmission]) -> list[str]:
+    """What each share distributes; with empty="conserve" an empty part's coefficient goes to the other part."""
+    if getattr(rule, "empty", "drop") != "conserve":
+        return [emission.received() for emission in shares]
+    if len(shares) == 1:
+        return [emission.relevance.tensor for emission in shares]
+    e, result = view.e, []
+    for emission, other in zip(shares, shares[::-1], strict=True):
+        gone = e.op("Equal", other.z, e.constant(0.0))
+        result.append(emission.received(e.op("Where", gone, e.constant(1.0), e.constant(emission.share.coefficient))))
+    return result
+
+
+def _note_dropped(view: LinearView, relevance: Relevance, shares: list[_ShareEmission], received: list[str]) -> None:
+    """The relevance minus what the shares distributed: sign parts that are left out, outputs that no share takes, divisions by zero."""
+    e = view.e
+    taken = []
+    for emission, r in zip(shares, received, strict=True):
+        zero = e.op("Less", e.op("Abs", emission.z), e.constant(TINY))
+        taken.append(e.op("Where", zero, e.constant(0.0), r) if emission.stab.epsilon == 0 else r)
+    view.site.ledger.note("dropped", e.sub(relevance.tensor, e.sum(taken)) if taken else relevance.tensor)
+
+
+__all__ = ["AffineRule", "Bias", "Branch", "Share"]

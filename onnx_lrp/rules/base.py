@@ -1,0 +1,93 @@
+"""What a rule is, and what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from onnx_lrp.errors import CompositeError
+from onnx_lrp.operators import Operator, Role
+
+if TYPE_CHECKING:
+    from onnx_lrp.emitter import Emitter
+    from onnx_lrp.graph import Node
+    from onnx_lrp.rules.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Relevance:
+    """The relevance of a tensor, with what is known of where it is zero. What is known saves work and changes no result."""
+
+    tensor: str
+    vanishes: bool = False
+    """It is zero wherever the tensor that it belongs to is zero."""
+    twin: str | None = None
+    """A non-negative tensor that equals the tensor it belongs to wherever the relevance is not zero: the ReLU behind it."""
+
+
+@dataclass
+class Site:
+    """Where a rule works: one node of the graph, and the emitter to write to."""
+
+    e: Emitter
+    node: Node
+    operator: Operator
+    nonnegative: set[str]
+    """The tensors that cannot be negative."""
+    sources: frozenset[str]
+    """The tensors whose relevance is wanted."""
+    targets: list[int]
+    """The input positions that relevance goes to."""
+    ledger: Ledger
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a node passes the relevance of its outputs on to its inputs."""
+
+    roles: ClassVar[frozenset[Role]] = frozenset()
+    """The roles of nodes that it may be given to."""
+    conserving: ClassVar[bool] = True
+    """Whether what it does not pass on is meant to be accounted for; gradient methods do not conserve."""
+
+    def check(self, node: Node, operator: Operator) -> None:
+        """Raises CompositeError when the rule cannot work on a node."""
+        if operator.role not in self.roles:
+            raise CompositeError(f"rule {self} does not fit node {node.name!r}: {node.op} is {operator.role.value}")
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        """Emits the relevance of the inputs.
+
+        Args:
+            site: the node and where to emit.
+            upstream: the relevance of each output, None where nothing arrives.
+
+        Returns:
+            Input position -> its share.
+        """
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """The rule as plain data: its name and the parameters that differ from their defaults."""
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not f.default}
+        plain = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in changed.items() if value is not None}
+        return {"rule": type(self).__name__, **{key: getattr(value, "to_dict", lambda v=value: v)() for key, value in plain.items()}}
+
+    def __str__(self) -> str:
+        shown = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            default = f.default if f.default is not field() else None
+            if f.name in ("stabilizer", "bias", "empty") and value == default:
+                continue
+            text = f"array{value.shape}" if getattr(value, "ndim", 0) else f"{value:g}" if isinstance(value, float) else str(value)
+            shown.append(f"{f.name}={text}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def relevance_of(upstream: list[Relevance | None]) -> Relevance:
+    """The relevance of the only output that has any."""
+    found = [relevance for relevance in upstream if relevance is not None]
+    if len(found) != 1:
+        raise AssertionError("a rule for one output met several")
+    return found[0]

@@ -1,0 +1,248 @@
+"""Rules that work on nodes of several roles: what moves, adds, multiplies, selects or stops relevance, and the gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from onnx_lrp.errors import CompositeError
+from onnx_lrp.graph import Node
+from onnx_lrp.operators import Operator, Role
+from onnx_lrp.operators.activation import PointwiseOperator, ReluOperator
+from onnx_lrp.rules.base import Relevance, Rule, Site, relevance_of
+from onnx_lrp.rules.stabilizer import Stabilizer
+
+_ALL = frozenset(Role) - {Role.STOP}
+
+
+def _tensors(upstream: list[Relevance | None]) -> list[str | None]:
+    return [None if relevance is None else relevance.tensor for relevance in upstream]
+
+
+@dataclass(frozen=True)
+class Gradient(Rule):
+    """J^T R: the vector-Jacobian product, with the true derivative at every node."""
+
+    roles: ClassVar[frozenset[Role]] = _ALL
+    conserving: ClassVar[bool] = False
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        return {index: Relevance(tensor) for index, tensor in site.operator.gradient(site.e, site.node, _tensors(upstream)).items()}
+
+
+@dataclass(frozen=True)
+class Move(Rule):
+    """Relevance moves with the elements; copies of an element add up, and a maximum's goes to its winner.
+
+    ties: where several elements of a maximum are equal, the "first" gets all, or all share equally ("split", as in lrp_toolbox).
+    """
+
+    ties: Literal["first", "split"] = "first"
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.ROUTE})
+
+    def __post_init__(self) -> None:
+        if self.ties not in ("first", "split"):
+            raise CompositeError(f'Move: ties is "first" or "split", not {self.ties!r}')
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        vanishes = all(relevance is None or relevance.vanishes for relevance in upstream)
+        if self.ties == "split" and hasattr(site.operator, "to_all"):
+            moved = {0: site.operator.to_all(site.e, site.node, relevance_of(upstream).tensor)}
+        else:
+            moved = site.operator.gradient(site.e, site.node, _tensors(upstream))
+        return {index: Relevance(tensor, vanishes=vanishes) for index, tensor in moved.items()}
+
+
+@dataclass(frozen=True)
+class Norm(Rule):
+    """x * J^T [R / stab(y)] for each input x (for sums and pools: each summand gets its part of the total).
+
+    Conserves for every function that is homogeneous of degree one, such as sums, means and Lp norms, by Euler's theorem.
+    """
+
+    stabilizer: float | Stabilizer = 1e-6
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.SUM, Role.AFFINE, Role.NORMALIZATION, Role.SOFTMAX})
+
+    def __post_init__(self) -> None:
+        Stabilizer.of(self.stabilizer)
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        shared, _ = share_by_contribution(site, relevance_of(upstream), Stabilizer.of(self.stabilizer))
+        if site.ledger.keeps and site.operator.role in (Role.AFFINE, Role.NORMALIZATION, Role.SOFTMAX):
+            _note_rest(site, upstream, shared, noted_stabilizer=True)
+        return shared
+
+
+def share_by_contribution(site: Site, relevance: Relevance, stab: Stabilizer, factor: float = 1.0) -> tuple[dict[int, Relevance], str]:
+    """factor * x * J^T [R / stab(y)] for each input, and s = R / stab(y); writes the stabiliser's part down."""
+    e, y = site.e, site.node.outputs[0]
+    twin = relevance.twin
+    denominator = stab.emit(e, twin or y, 1 if twin or y in site.nonnegative else 0, y)
+    s = e.div(relevance.tensor, denominator)
+    result = {}
+    for index, gradient in site.operator.gradient(e, site.node, [s]).items():
+        if index in site.targets or site.ledger.keeps:
+            result[index] = Relevance(e.scale(e.mul(site.node.input(index), gradient), factor), vanishes=True)
+    if site.ledger.keeps and stab.epsilon:
+        site.ledger.note("stabilizer", e.mul(e.sub(denominator, twin or y), s))
+    elif site.ledger.keeps:
+        small = e.op("Less", e.op("Abs", y), e.constant(1e-30))
+        site.ledger.note("dropped", e.op("Where", small, relevance.tensor, e.constant(0.0)))
+    return result, s
+
+
+def _note_rest(site: Site, upstream: list[Relevance | None], passed: dict[int, Relevance], *, noted_stabilizer: bool) -> None:
+    """Books what a rule that does not conserve by its definition neither passed on nor lost to the stabiliser."""
+    from onnx_lrp.rules.ledger import per_sample_sum
+
+    e, ledger = site.e, site.ledger
+    rest = per_sample_sum(e, relevance_of(upstream).tensor)
+    for relevance in passed.values():
+        rest = e.sub(rest, per_sample_sum(e, relevance.tensor))
+    sums = getattr(ledger, "sums", {})
+    for noted in sums.get("stabilizer", []) if noted_stabilizer else []:
+        rest = e.sub(rest, noted)
+    sums.setdefault("rule", []).append(rest)
+
+
+@dataclass(frozen=True)
+class Pass(Rule):
+    """R: the relevance of the output, unchanged (elementwise functions, and layers that keep the shape)."""
+
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.POINTWISE, Role.NORMALIZATION, Role.SOFTMAX, Role.AFFINE})
+
+    def check(self, node: Node, operator: Operator) -> None:
+        super().check(node, operator)
+        if operator.role is Role.AFFINE and operator.kind != "scale":
+            raise CompositeError(f"rule {self} does not fit node {node.name!r}: {node.op} changes the shape")
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        relevance, operator = relevance_of(upstream), site.operator
+        y = site.node.outputs[0]
+        if isinstance(operator, ReluOperator):
+            return {0: Relevance(relevance.tensor, vanishes=relevance.vanishes, twin=y if relevance.vanishes else None)}
+        if operator.role is Role.AFFINE:
+            same = site.e.unbroadcast(relevance.tensor, site.node.input(0), y)
+            return {0: Relevance(same)}
+        keeps_zero = isinstance(operator, PointwiseOperator) and operator.keeps_zero
+        return {0: Relevance(relevance.tensor, vanishes=relevance.vanishes and keeps_zero)}
+
+
+@dataclass(frozen=True)
+class Stop(Rule):
+    """0: no relevance passes."""
+
+    roles: ClassVar[frozenset[Role]] = _ALL
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        for relevance in upstream:
+            if relevance is not None:
+                site.ledger.note("stop", relevance.tensor)
+        return {}
+
+
+@dataclass(frozen=True)
+class Uniform(Rule):
+    """R / 2 to each of two factors; for a matrix product A B: A * (S B^T) and B * (A^T S) with S = R / stab(2 A B) (AttnLRP, 2024)."""
+
+    stabilizer: float | Stabilizer = 1e-6
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.PRODUCT})
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        relevance, e = relevance_of(upstream), site.e
+        if site.operator.kind == "matmul":
+            return share_by_contribution(site, relevance, Stabilizer.of(self.stabilizer), 0.5)[0]
+        half = e.scale(relevance.tensor, 0.5)
+        y = site.node.outputs[0]
+        return {index: Relevance(e.unbroadcast(half, tensor, y)) for index, tensor in enumerate(site.node.inputs)}
+
+
+@dataclass(frozen=True)
+class Signal(Rule):
+    """All of a product's relevance to the signal, none to the gate (Arras et al. 2017, LRP-all).
+
+    value: the position of the signal among the inputs. None: the factor that is no gate (no output of a sigmoid or softmax), the numerator
+    of a division, else the first.
+    """
+
+    value: int | None = None
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.PRODUCT})
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        relevance, e = relevance_of(upstream), site.e
+        index = self.value
+        if index is None:
+            gates = [position for position, tensor in enumerate(site.node.inputs) if is_gate(site.e.graph.producers.get(tensor))]
+            index = 1 if gates == [0] and site.node.op != "Div" else 0
+        if site.operator.kind == "matmul":
+            shared, _ = share_by_contribution(site, relevance, Stabilizer())
+            return {index: shared[index]} if index in shared else {}
+        signal = site.node.input(index)
+        return {index: Relevance(e.unbroadcast(relevance.tensor, signal, site.node.outputs[0]), vanishes=relevance.vanishes)}
+
+
+def is_gate(maker: Node | None) -> bool:
+    """Whether a factor made by this node opens and closes the other one."""
+    return maker is not None and maker.op in ("Sigmoid", "HardSigmoid", "Softmax")
+
+
+@dataclass(frozen=True)
+class SoftmaxTaylor(Rule):
+    """x * (R - y * sum of R) along the softmax axis (AttnLRP, Achtibat et al. 2024, prop. 3.1). Does not conserve."""
+
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.SOFTMAX})
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        relevance, e, node = relevance_of(upstream), site.e, site.node
+        x, y = node.input(0), node.outputs[0]
+        if node.op != "Softmax":
+            shared, _ = share_by_contribution(site, relevance, Stabilizer())
+            passed = shared[0]
+        else:
+            rest = e.sub(relevance.tensor, e.mul(y, e.reduce_sum(relevance.tensor, [int(node.attributes.get("axis", -1))])))
+            finite = e.op("Where", e.op("IsInf", x), e.constant(0.0), x)  # masked positions are minus infinity
+            passed = Relevance(e.mul(finite, rest), vanishes=True)
+        if site.ledger.keeps:
+            _note_rest(site, upstream, {0: passed}, noted_stabilizer=node.op != "Softmax")
+        return {0: passed}
+
+
+@dataclass(frozen=True)
+class Taylor(Rule):
+    """x * J^T [R / stab(y)], the first-order Taylor expansion at zero, for normalisations such as LRN (Binder et al. 2016)."""
+
+    stabilizer: float | Stabilizer = 1e-6
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.NORMALIZATION, Role.POINTWISE})
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        shared, _ = share_by_contribution(site, relevance_of(upstream), Stabilizer.of(self.stabilizer))
+        if site.ledger.keeps:
+            _note_rest(site, upstream, shared, noted_stabilizer=True)
+        return shared
+
+
+@dataclass(frozen=True)
+class _ReluRule(Rule):
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.POINTWISE})
+    conserving: ClassVar[bool] = False
+
+    def check(self, node: Node, operator: Operator) -> None:
+        if not isinstance(operator, ReluOperator):
+            raise CompositeError(f"rule {self} does not fit node {node.name!r}: {node.op} is no Relu")
+
+
+@dataclass(frozen=True)
+class GuidedBackprop(_ReluRule):
+    """R+ * [x > 0] at a ReLU (Springenberg et al. 2015)."""
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        positive = site.e.op("Relu", relevance_of(upstream).tensor)
+        return {index: Relevance(t) for index, t in site.operator.gradient(site.e, site.node, [positive]).items()}
+
+
+@dataclass(frozen=True)
+class Deconvnet(_ReluRule):
+    """R+ at a ReLU, whatever its input (Zeiler and Fergus 2014)."""
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        return {0: Relevance(site.e.op("Relu", relevance_of(upstream).tensor))}

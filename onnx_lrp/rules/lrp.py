@@ -1,0 +1,239 @@
+"""The rules for affine nodes, each as its formula.
+
+Notation: x input, W weights, b bias, z = J(W) x + b, R relevance of the output, a+ = max(a, 0), a- = min(a, 0); J(W) is the layer's linear
+map with weights W and J(W)^T its adjoint; stab(z) is a Stabilizer. All of them take `stabilizer` (a number or a Stabilizer) and `bias`
+("absorb", "ignore", "redistribute"), see AffineRule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+import numpy as np
+
+from onnx_lrp.errors import CompositeError
+from onnx_lrp.operators import AffineOperator, Operator, Role
+from onnx_lrp.rules.affine import AffineRule, Bias, Branch, Share
+from onnx_lrp.rules.base import Relevance, Rule, Site, relevance_of
+from onnx_lrp.rules.linear import FULL, NEGATIVE, ONES, POSITIVE, SQUARE, LinearView, Source, bounds, boosted
+from onnx_lrp.rules.stabilizer import Stabilizer
+
+if TYPE_CHECKING:
+    from onnx_lrp.graph import Array, Node
+
+X, X_POSITIVE, X_NEGATIVE, ONE = Source.X, Source.POSITIVE, Source.NEGATIVE, Source.ONE
+
+
+def _number(rule: AffineRule, name: str, *, least: float = 0.0) -> None:
+    value = getattr(rule, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < float("inf"):
+        raise CompositeError(f"{type(rule).__name__}: {name} is a finite number >= {least:g}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Epsilon(AffineRule):
+    """x * J(W)^T [R / stab(z)], epsilon 1e-6 (Bach et al. 2015, eq. 58).
+
+    On a normalisation: the same with its statistics held constant (Ali et al. 2022).
+    """
+
+    epsilon: float | Stabilizer = 1e-6
+    bias: Bias = "absorb"
+    stabilizer: float | Stabilizer | None = None
+    """Another name for epsilon, as the other rules call it."""
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.AFFINE, Role.NORMALIZATION})
+
+    def shares(self) -> Sequence[Share]:
+        return [Share((Branch(X, FULL),), FULL)]
+
+    @property
+    def stab(self) -> Stabilizer:
+        return Stabilizer.of(self.epsilon if self.stabilizer is None else self.stabilizer)
+
+    def check(self, node: Node, operator: Operator) -> None:
+        super().check(node, operator)
+        if operator.role is Role.NORMALIZATION and not hasattr(operator, "slope"):
+            raise CompositeError(f"rule {self} does not fit node {node.name!r}: {node.op}")
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        if site.operator.role is not Role.NORMALIZATION:
+            return super().propagate(site, upstream)
+        e, relevance = site.e, relevance_of(upstream)
+        x, y = site.node.input(0), site.node.outputs[0]
+        denominator = self.stab.emit(e, y)
+        s = e.div(relevance.tensor, denominator)
+        passed = e.mul(x, e.mul(site.operator.slope(e, site.node), s))  # type: ignore[attr-defined]
+        if site.ledger.keeps:
+            site.ledger.note("stabilizer", e.mul(e.sub(denominator, y), s))
+            constant = e.sub(y, e.mul(x, site.operator.slope(e, site.node)))  # type: ignore[attr-defined]
+            site.ledger.note("bias", e.mul(constant, s))
+        return {0: Relevance(passed, vanishes=True)}
+
+
+@dataclass(frozen=True)
+class Zero(Epsilon):
+    """LRP-0: x * J(W)^T [R / z], where a division by zero gives 0 (Bach et al. 2015, eq. 56)."""
+
+    epsilon: float | Stabilizer = 0.0
+
+
+@dataclass(frozen=True)
+class ZPlus(AffineRule):
+    """s = R / stab(J(W+) x+ + J(W-) x- + b+); x+ * J(W+)^T s + x- * J(W-)^T s (Montavon et al. 2017; alpha 1, beta 0)."""
+
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Bias = "absorb"
+
+    def shares(self) -> Sequence[Share]:
+        return [Share((Branch(X_POSITIVE, POSITIVE), Branch(X_NEGATIVE, NEGATIVE)), POSITIVE, sign=1)]
+
+
+@dataclass(frozen=True)
+class AlphaBeta(AffineRule):
+    """alpha * (the ZPlus part) - beta * (the same with J(W-) x+ + J(W+) x- + b-), alpha - beta = 1 (Bach et al. 2015, eq. 60).
+
+    empty: what happens at outputs where one of the parts is zero: "drop" (the part returns nothing: relevance grows or shrinks, as in all
+    other implementations) or "conserve" (its coefficient goes to the other part).
+    """
+
+    alpha: float = 2.0
+    beta: float = 1.0
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Bias = "absorb"
+    empty: Literal["drop", "conserve"] = "drop"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _number(self, "alpha")
+        _number(self, "beta")
+        if not np.isclose(self.alpha - self.beta, 1.0):
+            raise AlphaBetaError(f"AlphaBeta: alpha - beta is 1, not {self.alpha:g} - {self.beta:g}")
+        if self.empty not in ("drop", "conserve"):
+            raise CompositeError(f'AlphaBeta: empty is "drop" or "conserve", not {self.empty!r}')
+
+    def shares(self) -> Sequence[Share]:
+        positive = Share((Branch(X_POSITIVE, POSITIVE), Branch(X_NEGATIVE, NEGATIVE)), POSITIVE, float(self.alpha), sign=1)
+        negative = Share((Branch(X_POSITIVE, NEGATIVE), Branch(X_NEGATIVE, POSITIVE)), NEGATIVE, -float(self.beta), sign=-1)
+        return [share for share in (positive, negative) if share.coefficient or self.empty == "conserve"]
+
+
+class AlphaBetaError(CompositeError, ValueError):
+    """alpha and beta do not fit together."""
+
+
+@dataclass(frozen=True)
+class Gamma(AffineRule):
+    """Generalised gamma (Andeol et al. 2021). With Wp = W + gamma W+, Wn = W + gamma W-, and bp, bn alike:
+
+    where z > 0: s = R / stab(J(Wp) x+ + J(Wn) x- + bp), giving x+ * J(Wp)^T s + x- * J(Wn)^T s;
+    where z < 0: Wp and Wn, bp and bn change places; where z = 0 nothing passes.
+    """
+
+    gamma: float = 0.25
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Bias = "absorb"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _number(self, "gamma")
+
+    def shares(self) -> Sequence[Share]:
+        p, n = boosted(self.gamma, +1), boosted(self.gamma, -1)
+        return [
+            Share((Branch(X_POSITIVE, p), Branch(X_NEGATIVE, n)), p, where="positive"),
+            Share((Branch(X_POSITIVE, n), Branch(X_NEGATIVE, p)), n, where="negative"),
+        ]
+
+
+@dataclass(frozen=True)
+class ClassicGamma(AffineRule):
+    """W' = W + gamma W+, b' = b + gamma b+: x * J(W')^T [R / stab(J(W') x + b')] (Montavon et al. 2019)."""
+
+    gamma: float = 0.25
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Bias = "absorb"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _number(self, "gamma")
+
+    def shares(self) -> Sequence[Share]:
+        return [Share((Branch(X, boosted(self.gamma, +1)),), boosted(self.gamma, +1))]
+
+
+@dataclass(frozen=True)
+class WSquare(AffineRule):
+    """J(W^2)^T [R / stab(J(W^2) 1)] (Montavon et al. 2017). The bias is left out; bias="square" adds b^2 to the denominator."""
+
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Literal["ignore", "square"] = "ignore"
+
+    def __post_init__(self) -> None:
+        self.stab  # noqa: B018 - raises for a bad stabiliser
+        if self.bias not in ("ignore", "square", "absorb", "redistribute"):
+            raise CompositeError(f'WSquare: bias is "ignore" or "square", not {self.bias!r}')
+
+    def shares(self) -> Sequence[Share]:
+        return [Share((Branch(ONE, SQUARE),), SQUARE if self.bias == "square" else None, sign=1)]
+
+
+@dataclass(frozen=True)
+class Flat(AffineRule):
+    """J(1)^T [R / stab(J(1) 1)]: all weights one, no bias (Bach et al. 2015)."""
+
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Bias = "ignore"
+
+    def shares(self) -> Sequence[Share]:
+        return [Share((Branch(ONE, ONES),), None, sign=1)]
+
+
+@dataclass(frozen=True)
+class ZBox(AffineRule):
+    """s = R / stab(J(W) x - J(W+) low - J(W-) high); x * J(W)^T s - low * J(W+)^T s - high * J(W-)^T s (Montavon et al. 2017).
+
+    low, high: the smallest and largest values that the explained input can have: numbers, one per channel, or arrays shaped like the input
+    (without batch). The bias cancels.
+    """
+
+    low: float | Array | None = None
+    high: float | Array | None = None
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Bias = "ignore"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.low is None or self.high is None:
+            raise CompositeError("ZBox needs low= and high=, the smallest and largest values that the input can have")
+        try:
+            low, high = np.asarray(self.low, np.float64), np.asarray(self.high, np.float64)
+            fits = np.isfinite(low).all() and np.isfinite(high).all() and bool(np.all(low <= high))
+        except (TypeError, ValueError):
+            raise CompositeError(f"ZBox: low and high are numbers or arrays of one shape, not {self.low!r} and {self.high!r}") from None
+        if not fits:
+            raise CompositeError("ZBox: low and high are finite and low <= high")
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        """With A = J(W)^T s and B = J(W+)^T s the result is (x - high) * A + (high - low) * B: two adjoints instead of three."""
+        view = LinearView(site, cast("AffineOperator", site.operator))
+        e, relevance = site.e, relevance_of(upstream)
+        low, high = bounds(site, cast("float | Array", self.low), cast("float | Array", self.high))
+        one = view.source(ONE) or ""
+        constant = []
+        parts = [(low, view.simplified(view.weight, POSITIVE)), (high, view.simplified(view.weight, NEGATIVE))]
+        constant += [view.apply(e.mul(one, value), part) for value, part in parts if part is not None]
+        bias = view.bias_tensor(FULL)
+        z = e.sub(site.node.outputs[0], e.sum([*constant, *([bias] if bias else [])]))
+        denominator = self.stab.emit(e, z)
+        s = e.div(relevance.tensor, denominator)
+        result = e.mul(e.sub(view.x, high), view.adjoint(s, FULL))
+        if parts[0][1] is not None:
+            result = e.add(result, e.mul(e.sub(high, low), view.adjoint(s, POSITIVE)))
+        if site.ledger.keeps:
+            site.ledger.note("stabilizer", e.mul(e.sub(denominator, z), s))
+        return {view.index: Relevance(result)}
+
+
+LRP_RULES: tuple[type[Rule], ...] = (Epsilon, Zero, ZPlus, AlphaBeta, Gamma, ClassicGamma, WSquare, Flat, ZBox)

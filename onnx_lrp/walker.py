@@ -1,0 +1,69 @@
+"""The relevance pass: backwards through the plan, node by node, each node's rule emitting its part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from onnx_lrp.errors import OnnxLrpError
+from onnx_lrp.plan import carrying_inputs, nonnegative_tensors
+from onnx_lrp.rules.base import Relevance, Site
+from onnx_lrp.rules.ledger import Ledger
+
+if TYPE_CHECKING:
+    from onnx_lrp.emitter import Emitter
+    from onnx_lrp.plan import Plan
+
+
+def walk(
+    plan: Plan, e: Emitter, seed: str, wanted: list[str], ledger_for: Callable[[str], Ledger] = lambda name: Ledger()  # noqa: ARG005
+) -> dict[str, Relevance]:
+    """Emits the relevance pass.
+
+    Args:
+        plan: the nodes and their rules; all must have one.
+        e: the emitter, holding the forward pass.
+        seed: the relevance of the plan's output, a tensor shaped like it.
+        wanted: tensors on the path whose relevance is asked for.
+        ledger_for: gives each node's ledger.
+
+    Returns:
+        Tensor -> its relevance, for the wanted ones.
+    """
+    plan.require_complete()
+    arriving: dict[str, list[Relevance]] = {plan.output: [Relevance(seed)]}
+    nonnegative = nonnegative_tensors(plan.graph)
+    sources = frozenset(plan.sources)
+    for step in reversed(plan.steps):
+        node, operator, rule = step.view.node, step.operator, step.rule
+        upstream = [total(e, arriving[tensor]) if tensor in arriving else None for tensor in node.outputs]
+        if operator is None or rule is None or not any(upstream):
+            continue
+        targets = [index for index in carrying_inputs(node, plan.graph) if node.inputs[index] in plan.path]
+        ledger = ledger_for(node.name)
+        site = Site(e, node, operator, nonnegative, sources, targets, ledger)
+        try:
+            passed = rule.propagate(site, upstream)
+        except OnnxLrpError:
+            raise
+        except Exception as error:
+            error.add_note(f"while emitting {rule} for node {node.name!r} ({node.op})")
+            raise
+        for relevance in filter(None, upstream):
+            ledger.note("received", relevance.tensor)
+        for index, relevance in passed.items():
+            if index in targets:
+                arriving.setdefault(node.inputs[index], []).append(relevance)
+            ledger.note("passed" if index in targets else "stop", relevance.tensor)
+    return {tensor: total(e, arriving[tensor]) for tensor in wanted if tensor in arriving}
+
+
+def total(e: Emitter, parts: list[Relevance]) -> Relevance:
+    """The sum of what arrives at a tensor from all its readers."""
+    if len(parts) == 1:
+        return parts[0]
+    twins = {part.twin for part in parts}
+    summed = e.sum([part.tensor for part in parts])
+    combined = Relevance(summed, all(part.vanishes for part in parts), twins.pop() if len(twins) == 1 else None)
+    parts[:] = [combined]
+    return combined
