@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.graph import Node
-from onnx_lrp.operators import Operator, Role
+from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.operators.activation import PointwiseOperator, ReluOperator
 from onnx_lrp.rules.base import Relevance, Rule, Site, relevance_of
 from onnx_lrp.rules.stabilizer import Stabilizer
@@ -46,11 +46,24 @@ class Move(Rule):
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         vanishes = all(relevance is None or relevance.vanishes for relevance in upstream)
+        if site.node.op == "Pad" and site.ledger.keeps:
+            self._note_padding(site, relevance_of(upstream).tensor)
         if self.ties == "split" and hasattr(site.operator, "to_all"):
             moved = {0: site.operator.to_all(site.e, site.node, relevance_of(upstream).tensor)}
         else:
             moved = site.operator.gradient(site.e, site.node, _tensors(upstream))
         return {index: Relevance(tensor, vanishes=vanishes) for index, tensor in moved.items()}
+
+
+    @staticmethod
+    def _note_padding(site: Site, r: str) -> None:
+        """Relevance of padded constants goes nowhere: what is zero when one pads the ones of the input."""
+        if site.node.attributes.get("mode", "constant") != "constant":
+            return
+        e, node = site.e, site.node
+        ones = e.op("Expand", e.constant(1.0), e.shape_of(node.input(0)))
+        kept = e.op("Pad", ones, node.input(1), e.constant(0.0), *node.inputs[3:4])
+        site.ledger.note("stop", e.mul(r, e.sub(e.constant(1.0), kept)))
 
 
 @dataclass(frozen=True)
@@ -67,9 +80,11 @@ class Norm(Rule):
         Stabilizer.of(self.stabilizer)
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
-        shared, _ = share_by_contribution(site, relevance_of(upstream), Stabilizer.of(self.stabilizer))
-        if site.ledger.keeps and site.operator.role in (Role.AFFINE, Role.NORMALIZATION, Role.SOFTMAX):
-            _note_rest(site, upstream, shared, noted_stabilizer=True)
+        shared, s = share_by_contribution(site, relevance_of(upstream), Stabilizer.of(self.stabilizer))
+        if site.ledger.keeps and site.operator.role in (Role.NORMALIZATION, Role.SOFTMAX):
+            _note_rest(site, upstream, shared)
+        elif isinstance(site.operator, AffineOperator) and (bias := site.operator.bias(site.node, site.e.graph)) is not None:
+            site.ledger.note("bias", site.e.mul(site.operator.broadcast_bias(site.e, site.node, bias), s))
         return shared
 
 
@@ -91,7 +106,7 @@ def share_by_contribution(site: Site, relevance: Relevance, stab: Stabilizer, fa
     return result, s
 
 
-def _note_rest(site: Site, upstream: list[Relevance | None], passed: dict[int, Relevance], *, noted_stabilizer: bool) -> None:
+def _note_rest(site: Site, upstream: list[Relevance | None], passed: dict[int, Relevance]) -> None:
     """Books what a rule that does not conserve by its definition neither passed on nor lost to the stabiliser."""
     from onnx_lrp.rules.ledger import per_sample_sum
 
@@ -100,7 +115,7 @@ def _note_rest(site: Site, upstream: list[Relevance | None], passed: dict[int, R
     for relevance in passed.values():
         rest = e.sub(rest, per_sample_sum(e, relevance.tensor))
     sums = getattr(ledger, "sums", {})
-    for noted in sums.get("stabilizer", []) if noted_stabilizer else []:
+    for noted in sums.get("stabilizer", []):
         rest = e.sub(rest, noted)
     sums.setdefault("rule", []).append(rest)
 
@@ -203,7 +218,7 @@ class SoftmaxTaylor(Rule):
             finite = e.op("Where", e.op("IsInf", x), e.constant(0.0), x)  # masked positions are minus infinity
             passed = Relevance(e.mul(finite, rest), vanishes=True)
         if site.ledger.keeps:
-            _note_rest(site, upstream, {0: passed}, noted_stabilizer=node.op != "Softmax")
+            _note_rest(site, upstream, {0: passed})
         return {0: passed}
 
 
@@ -217,7 +232,7 @@ class Taylor(Rule):
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         shared, _ = share_by_contribution(site, relevance_of(upstream), Stabilizer.of(self.stabilizer))
         if site.ledger.keeps:
-            _note_rest(site, upstream, shared, noted_stabilizer=True)
+            _note_rest(site, upstream, shared)
         return shared
 
 

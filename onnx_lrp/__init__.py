@@ -1,0 +1,26 @@
+"""Explain the predictions of any ONNX model with layer-wise relevance propagation.
+
+    explanation = onnx_lrp.explain("model.onnx", x)
+    explanation.relevance
+"""
+
+from onnx_lrp import rules
+from onnx_lrp.composites import COMPOSITES, Composite
+from onnx_lrp.errors import CompositeError, InputError, ModelError, OnnxLrpError, UnsupportedOperatorError
+from onnx_lrp.explainer import Explainer, Explanation, explain
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "COMPOSITES",
+    "Composite",
+    "CompositeError",
+    "Explainer",
+    "Explanation",
+    "InputError",
+    "ModelError",
+    "OnnxLrpError",
+    "UnsupportedOperatorError",
+    "explain",
+    "rules",
+]

@@ -1,0 +1,153 @@
+"""Running graphs in onnxruntime."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from onnx_lrp.emitter import embed
+from onnx_lrp.errors import InputError, ModelError, OnnxLrpError
+
+if TYPE_CHECKING:
+    import onnx
+
+    from onnx_lrp.graph import Array
+
+Providers = str | Sequence[Any]
+
+EXTERNAL = 4096
+"""Constants of more elements are handed to the session beside the model: serialising them would copy them, and stops at 2 GB."""
+
+PREPACK_LIMIT = 256 * 2**20
+"""With more bytes of weights, onnxruntime's repacked copies (one for each reader) cost more memory than they save time."""
+
+
+def _runtime() -> Any:
+    """Imports onnxruntime, and says how to mend the one common broken installation."""
+    try:
+        import onnxruntime
+
+        onnxruntime.InferenceSession  # noqa: B018 - an emptied package imports, but has nothing in it
+    except (ImportError, AttributeError) as error:
+        installed = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name)]
+        mend = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu (without NVIDIA GPU also: onnxruntime)"
+        what = "both onnxruntime and onnxruntime-gpu are installed and overwrite each other" if len(installed) == 2 else str(error)
+        raise OnnxLrpError(f"onnxruntime cannot be used: {what}; mend: {mend}") from None
+    return onnxruntime
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def cuda_is_there() -> bool:
+    """Whether onnxruntime has a CUDA provider and a device for it. Asking for a session would print errors where there is none."""
+    runtime = _runtime()
+    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+        return False
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg") or _nvidia_driver_on_windows()  # noqa: PTH110
+
+
+def _nvidia_driver_on_windows() -> bool:
+    if os.name != "nt":
+        return False
+    import ctypes.util
+
+    return ctypes.util.find_library("nvcuda") is not None
+
+
+def choose_providers(providers: Providers) -> list[Any]:
+    """The provider list for a session: "auto" takes CUDA when it is there, "cpu" and "cuda" insist, a list is taken as it is.
+
+    Raises:
+        InputError: an unknown name, or CUDA asked for where there is none.
+    """
+    if not isinstance(providers, str):
+        return list(providers)
+    if providers not in ("auto", "cpu", "cuda"):
+        raise InputError(f'providers is "auto", "cpu", "cuda" or a list of onnxruntime providers, not {providers!r}')
+    if providers == "cuda" and not cuda_is_there():
+        raise InputError("CUDA was asked for, but there is no GPU, no driver, or an onnxruntime without CUDA")
+    if providers == "cpu" or not cuda_is_there():
+        return ["CPUExecutionProvider"]
+    runtime = _runtime()
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+    return [("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+
+
+def is_cuda(providers: Sequence[Any]) -> bool:
+    """Whether a provider list starts with CUDA."""
+    first = providers[0] if providers else ""
+    return (first if isinstance(first, str) else first[0]) == "CUDAExecutionProvider"
+
+
+class Interpreter:
+    """One onnxruntime session.
+
+    Args:
+        model: a ModelProto without the given constants.
+        constants: its initialisers.
+        providers: a list for onnxruntime.
+        threads: how many threads an operator uses; None for onnxruntime's choice.
+    """
+
+    def __init__(self, model: onnx.ModelProto, constants: Mapping[str, Array], providers: Sequence[Any], threads: int | None = None):
+        runtime = _runtime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4
+        options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        large = {name: np.ascontiguousarray(value) for name, value in constants.items() if value.size > EXTERNAL}
+        if sum(value.nbytes for value in large.values()) > PREPACK_LIMIT:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        embed(model, {name: value for name, value in constants.items() if name not in large})
+        for name, value in large.items():
+            model.graph.initializer.append(_placeholder(name, value))
+        self._kept = list(large.values())  # the session reads them where they are
+        if large:
+            values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in large.values()]
+            options.add_external_initializers(list(large), values)
+        try:
+            self.session = runtime.InferenceSession(model.SerializeToString(), options, providers=list(providers))
+        except Exception as error:
+            raise ModelError(f"onnxruntime refuses the model: {_plain(error)}") from error
+        if is_cuda(providers) and self.session.get_providers()[0] != "CUDAExecutionProvider":
+            raise InputError("CUDA was asked for, but onnxruntime could not load it (are CUDA 13 and cuDNN 9 installed?)")
+        self.input_names = [value.name for value in self.session.get_inputs()]
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+        """Runs the graph on arrays.
+
+        Raises:
+            InputError: onnxruntime refuses the inputs.
+        """
+        try:
+            return cast("list[Array]", self.session.run(list(outputs), {k: v for k, v in feeds.items() if k in self.input_names}))
+        except Exception as error:
+            raise InputError(f"the model cannot run on this input: {_plain(error)}") from error
+
+
+def _placeholder(name: str, value: Array) -> TensorProto:
+    """An initialiser whose data the session gets from memory; the location is never opened."""
+    proto = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(value.dtype), dims=value.shape)
+    proto.data_location = TensorProto.EXTERNAL
+    proto.external_data.add(key="location", value="in-memory")
+    return proto
+
+
+def _plain(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:300] + ("..." if len(text) > 300 else "")
