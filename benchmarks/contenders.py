@@ -216,6 +216,12 @@ class Captum(TorchPeer):
     name = "captum"
     packages = ("captum", "torch")
 
+    def prepare(self) -> None:
+        """Refuse what captum has no equal rules for, before anything is built."""
+        if self.case.composite != "epsilon":
+            raise NotOfferedError("compared under epsilon only: no Flat or box rule, and its other rules treat the bias differently")
+        super().prepare()
+
     def add(self, torch: ModuleType) -> Callable[[], Any]:  # noqa: ARG002
         """The peer's own module, the only sum it has a rule for."""
         from captum.attr._utils.custom_modules import Addition_Module
@@ -228,8 +234,6 @@ class Captum(TorchPeer):
         from captum.attr import LRP
         from captum.attr._utils.lrp_rules import EpsilonRule
 
-        if self.case.composite != "epsilon":
-            raise NotOfferedError("compared under epsilon only: no Flat and no box rule, and the others treat the bias differently")
         models.merge_batch_norms(self.net)
         plain = (torch.nn.ReLU, torch.nn.Dropout)
         self.layers = [layer for layer in self.net.modules() if not list(layer.children()) and not isinstance(layer, plain)]

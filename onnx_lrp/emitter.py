@@ -71,7 +71,7 @@ class Emitter:
         proto = helper.make_node(op, given, outputs, name=name, domain=domain or None)
         for key, value in attributes.items():
             if value is not None:
-                proto.attribute.append(_attribute(key, value))
+                proto.attribute.append(make_attribute(key, value))
         self._nodes.append(proto)
         self._made_by.update((tensor, proto) for tensor in outputs if tensor)
         self._memo.setdefault((op, tuple(given), len(outputs), _frozen(attributes)), list(outputs))
@@ -229,7 +229,8 @@ def embed(model: onnx.ModelProto, constants: dict[str, Array]) -> onnx.ModelProt
     return model
 
 
-def _attribute(name: str, value: Any) -> onnx.AttributeProto:
+def make_attribute(name: str, value: Any) -> onnx.AttributeProto:
+    """An attribute from a Python value; arrays become tensors."""
     if isinstance(value, np.ndarray):
         return helper.make_attribute(name, numpy_helper.from_array(value))
     if isinstance(value, (list, tuple)) and not value:

@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 from onnx import GraphProto, helper, numpy_helper
 
+from onnx_lrp.emitter import make_attribute
 from onnx_lrp.errors import ModelError
 from onnx_lrp.graph import CANONICAL, Array, Graph, Node
 from onnx_lrp.graph.opset import OPSET
-from onnx_lrp.graph.reader import node_from, tensor_type, to_float32
+from onnx_lrp.graph.reader import SMALL, node_from, tensor_type, to_float32
 
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
 
@@ -19,7 +20,37 @@ def fold_constants(graph: Graph) -> bool:
     changed = False
     while _fold_shapes(graph) | _fold_nodes(graph) | _choose_branches(graph):
         changed = True
+        _infer_again(graph)
     return changed
+
+
+def _infer_again(graph: Graph) -> None:
+    """Shapes that hang on values which are constants only now."""
+    if all(graph.shape(t) is not None and None not in (graph.shape(t) or ()) for node in graph for t in node.outputs if t):
+        return
+    small = {name: value for name, value in graph.constants.items() if value.size <= SMALL}
+    model = model_of(graph, graph.nodes, [value for name, value in _infos(graph).items() if name not in small], [])
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in small.items())
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in graph.outputs)
+    for value in onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info:
+        kind = tensor_type(value)
+        if kind.shape is not None and unknown(graph.shape(value.name)) >= unknown(kind.shape):
+            graph.types[value.name] = kind
+
+
+def unknown(shape: tuple[int | str | None, ...] | None) -> float:
+    """How many lengths of a shape are not known; infinity without a rank."""
+    return float("inf") if shape is None else sum(not isinstance(length, int) for length in shape)
+
+
+def _infos(graph: Graph) -> dict[str, onnx.ValueInfoProto]:
+    """Declarations of the graph's inputs and constants."""
+    kinds = graph.inputs | {name: graph.type_of(name) for name in graph.constants}
+    return {
+        name: helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(kind.dtype), kind.shape)
+        for name, kind in kinds.items()
+        if kind.dtype is not None and kind.dtype != object
+    }
 
 
 def _fold_shapes(graph: Graph) -> bool:
@@ -72,18 +103,10 @@ def _all_reads(node: Node) -> list[str]:
 def _run(graph: Graph, nodes: list[Node], wanted: list[str]) -> list[Array]:
     import onnxruntime
 
-    protos = []
-    for node in nodes:
-        proto = helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain or None)
-        for key, value in node.attributes.items():
-            proto.attribute.append(helper.make_attribute(key, numpy_helper.from_array(value) if isinstance(value, np.ndarray) else value))
-        protos.append(proto)
     made = {tensor for node in nodes for tensor in node.outputs}
     feeds = {tensor: graph.constants[tensor] for node in nodes for tensor in node.inputs if tensor and tensor not in made}
     inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in feeds.items()]
-    outputs = [onnx.ValueInfoProto(name=name) for name in wanted]
-    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 3) for domain in {node.domain for node in nodes} - {""})]
-    model = helper.make_model(helper.make_graph(protos, "constants", inputs, outputs), opset_imports=opsets, ir_version=8)
+    model = model_of(graph, nodes, inputs, wanted)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -93,6 +116,18 @@ def _run(graph: Graph, nodes: list[Node], wanted: list[str]) -> list[Array]:
     except Exception as error:
         detail = " ".join(str(error).split())[:200]
         raise ModelError(f"the constants of the model cannot be computed: {detail}") from error
+
+
+def model_of(graph: Graph, nodes: list[Node], inputs: list[onnx.ValueInfoProto], outputs: list[str]) -> onnx.ModelProto:
+    """Some nodes of a graph as a model."""
+    protos = []
+    for node in nodes:
+        proto = helper.make_node(node.op, node.inputs, node.outputs, name=node.name, domain=node.domain or None)
+        proto.attribute.extend(make_attribute(key, value) for key, value in node.attributes.items())
+        protos.append(proto)
+    body = helper.make_graph(protos, "part", inputs, [onnx.ValueInfoProto(name=name) for name in outputs])
+    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in nodes} - {""}))]
+    return helper.make_model(body, opset_imports=opsets, ir_version=8)
 
 
 def _choose_branches(graph: Graph) -> bool:
