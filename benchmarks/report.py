@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -209,6 +210,8 @@ def environment(threads: int, device: str) -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if "onnx-lrp" not in found and "onnx_lrp" in sys.modules:  # imported from a clone
+        found["onnx-lrp"] = sys.modules["onnx_lrp"].__version__
     facts = {
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d"),
         "processor": f"{processor()}, {os.cpu_count()} logical cores",

@@ -234,8 +234,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console.width = 130
-    report = Report(environment(options.threads, options.device))
     warm_import(kinds)
+    report = Report(environment(options.threads, options.device))
     steps = len(options.batches) * (len(kinds) * (1 + options.memory) + options.repeats)
     steps += options.starts + 1 if options.starts else 0
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -1,7 +1,7 @@
 """Explain the predictions of any ONNX model with layer-wise relevance propagation.
 
-    explanation = onnx_lrp.explain("model.onnx", x)
-    explanation.relevance
+>>> explanation = onnx_lrp.explain("model.onnx", x)
+>>> explanation.relevance
 """
 
 from onnx_lrp import rules

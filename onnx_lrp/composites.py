@@ -45,6 +45,7 @@ class Selector:
     description: str
 
     def __call__(self, view: NodeView) -> bool:
+        """Whether the node is chosen."""
         return self.predicate(view)
 
     def __and__(self, other: Selector) -> Selector:
@@ -117,7 +118,9 @@ def _selector(key: str | Iterable[str] | Predicate, *, names: bool = False) -> S
     return by_name(*keys) if names else by_type(*keys)
 
 
-def _entries(entries: Iterable[Entry] | None, what: str, *, names: bool = False, also: Selector | None = None) -> list[tuple[Selector, Rule]]:
+def _entries(
+    entries: Iterable[Entry] | None, what: str, *, names: bool = False, also: Selector | None = None
+) -> list[tuple[Selector, Rule]]:
     result = []
     for entry in entries or ():
         try:

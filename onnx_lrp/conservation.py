@@ -63,7 +63,7 @@ class Conservation:
         return self.seed - self.inputs - sum(self.kept.values(), np.zeros_like(self.seed))
 
     def closes(self, tolerance: float = 1e-3) -> bool:
-        """Whether the whole account, and every node's, explains all but a fraction of the seed (of what the node received, if that is more)."""
+        """Whether the whole account, and each node's, explains all but a fraction of the seed (or of what the node received, if more)."""
         scale = np.maximum(np.abs(self.seed), 1e-12)
         worst = max((float((np.abs(e.error) / np.maximum(scale, np.abs(e.received))).max(initial=0.0)) for e in self.entries), default=0.0)
         return bool((np.abs(self.error) <= tolerance * scale).all()) and worst <= tolerance
@@ -75,6 +75,10 @@ class Conservation:
     def __str__(self) -> str:
         total = float(self.seed.sum())
         share = 100.0 / total if total else float("nan")
-        rows = [("seed", total), ("inputs", float(self.inputs.sum())), *((name, float(value.sum())) for name, value in self.kept.items())]
+        rows = [
+            ("seed", total),
+            ("inputs", float(self.inputs.sum())),
+            *((name, float(value.sum())) for name, value in self.kept.items()),
+        ]
         rows.append(("error", float(self.error.sum())))
         return "\n".join(f"{name:<10} {value:>14.6g}  {value * share:8.3f} %" for name, value in rows)

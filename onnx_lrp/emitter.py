@@ -84,7 +84,7 @@ class Emitter:
         if not proto.output[index]:
             self._count += 1
             proto.output[index] = f"lrp/{proto.op_type}_{self._count}.{index}"
-        return proto.output[index]
+        return str(proto.output[index])
 
     # constants ------------------------------------------------------------------------------------------------------
 
@@ -125,7 +125,14 @@ class Emitter:
             if any(tensor in replaced for tensor in node.inputs):
                 self._count += 1
                 outputs = [f"{tensor}/replayed_{self._count}" if tensor else "" for tensor in node.outputs]
-                copy = Node(node.op, f"{node.name}/replayed_{self._count}", [replaced.get(t, t) for t in node.inputs], outputs, node.attributes, node.domain)
+                copy = Node(
+                    node.op,
+                    f"{node.name}/replayed_{self._count}",
+                    [replaced.get(t, t) for t in node.inputs],
+                    outputs,
+                    node.attributes,
+                    node.domain,
+                )
                 if copy.domain == CANONICAL:
                     operator_of(copy).lower(self, copy)
                 else:
@@ -136,15 +143,19 @@ class Emitter:
     # arithmetic -----------------------------------------------------------------------------------------------------
 
     def mul(self, a: str, b: str) -> str:
+        """Emits a * b."""
         return self.op("Mul", a, b)
 
     def add(self, a: str, b: str) -> str:
+        """Emits a + b."""
         return self.op("Add", a, b)
 
     def sub(self, a: str, b: str) -> str:
+        """Emits a - b."""
         return self.op("Sub", a, b)
 
     def div(self, a: str, b: str) -> str:
+        """Emits a / b."""
         return self.op("Div", a, b)
 
     def scale(self, tensor: str, factor: float) -> str:
@@ -164,6 +175,7 @@ class Emitter:
         return self.ints(*known) if known is not None else self.op("Shape", tensor)
 
     def reduce_sum(self, tensor: str, axes: Sequence[int], *, keepdims: bool = True) -> str:
+        """The sum over some axes; over none, the tensor itself."""
         return self.op("ReduceSum", tensor, self.ints(*axes), keepdims=int(keepdims)) if axes else tensor
 
     def reshape_like(self, tensor: str, like: str) -> str:
@@ -204,9 +216,9 @@ class Emitter:
 
     # the result -----------------------------------------------------------------------------------------------------
 
-    def model(self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], *, name: str = "explainer") -> tuple[
-        onnx.ModelProto, dict[str, Array]
-    ]:
+    def model(
+        self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], *, name: str = "explainer"
+    ) -> tuple[onnx.ModelProto, dict[str, Array]]:
         """The nodes that the outputs need, as a ModelProto without initialisers, and the constants it reads."""
         wanted = {value.name for value in outputs}
         kept = []
@@ -214,12 +226,16 @@ class Emitter:
             if any(tensor in wanted for tensor in proto.output):
                 kept.append(proto)
                 wanted.update(proto.input)
-                wanted.update(outer for attribute in proto.attribute if attribute.HasField("g") for inner in attribute.g.node for outer in inner.input)
+                wanted.update(
+                    outer for attribute in proto.attribute if attribute.HasField("g") for inner in attribute.g.node for outer in inner.input
+                )
         graph = helper.make_graph(kept[::-1], name, list(inputs), list(outputs))
         domains = sorted({proto.domain for proto in kept if proto.domain})
         opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="onnx_lrp")
-        constants = {tensor: value for source in (self.graph.constants, self.constants) for tensor, value in source.items() if tensor in wanted}
+        constants = {
+            tensor: value for source in (self.graph.constants, self.constants) for tensor, value in source.items() if tensor in wanted
+        }
         return model, constants
 
 

@@ -17,7 +17,7 @@ from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.emitter import Emitter, embed
-from onnx_lrp.errors import InputError, suggest
+from onnx_lrp.errors import InputError, ModelError, suggest
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
 from onnx_lrp.interpreter import Interpreter, Providers, choose_providers, is_cuda
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
@@ -46,7 +46,7 @@ class Explanation:
 
     @property
     def relevance(self) -> Array | dict[str, Array]:
-        """The relevance of the explained input, shaped like it ((N, K, ...) for K targets per sample); a dict when several are explained."""
+        """The relevance of the explained input, shaped like it, (N, K, ...) for K targets per sample; a dict for several explained inputs."""
         names = self._explainer.inputs
         return self.relevances[names[0]] if len(names) == 1 else {name: self.relevances[name] for name in names}
 
@@ -195,7 +195,7 @@ class Explainer:
         results = self._run(self._interpreter, [self.output_name, *self._names.values()], feeds)
         output, values = results[0], dict(zip(self._names, results[1:], strict=True))
         self._check_index(feeds[INDEX], output)
-        _check_finite(values)
+        self._check_finite({self.output_name: output, **values}, feeds)
         targets = _targets_used(feeds[INDEX], output)
         if count is not None:
             output = output[::count]
@@ -203,13 +203,37 @@ class Explainer:
             values = {name: value.reshape(batch, count, *value.shape[1:]) for name, value in values.items()}
         return Explanation(self, values, output, targets, feeds)
 
+    def _check_finite(self, values: dict[str, Array], feeds: dict[str, Array]) -> None:
+        """Raises ModelError for NaN or infinity in a result, naming the first node on the way back that made it."""
+        wrong = {name: int(value.size - np.isfinite(value).sum()) for name, value in values.items()}
+        name = next((name for name, count in wrong.items() if count), None)
+        if name is None:
+            return
+        raise ModelError(f"{name!r} has {wrong[name]} values that are NaN or infinite, {self._first_overflow(feeds)}")
+
+    def _first_overflow(self, feeds: dict[str, Array]) -> str:
+        """Where the first value that is not finite comes from: a node of the forward pass, else a rule on the way back."""
+        e = self._emitter()
+        nodes = [
+            node for node in self.graph.needed_for([self.output_name]) if node.outputs[0] and self.graph.type_of(node.outputs[0]).is_float
+        ]
+        model, constants = e.model(self._model_inputs(), [onnx.ValueInfoProto(name=node.outputs[0]) for node in nodes])
+        values = Interpreter(model, constants, self._providers, self._threads).run([node.outputs[0] for node in nodes], feeds)
+        for node, value in zip(nodes, values, strict=True):
+            if not np.isfinite(value).all():
+                return f"first at node {node.name!r} ({node.op}) in the forward pass"
+        for entry in self.account(feeds).entries:
+            if np.isfinite(entry.received).all() and not np.isfinite(entry.passed).all():
+                return f"first at node {entry.node!r} ({entry.operator}) under rule {entry.rule}: is a stabiliser too small?"
+        return "in the seed"
+
     @staticmethod
     def _repeat(name: str, value: Array, count: int) -> Array:
         return value if name == GIVEN and value.shape[0] == 1 else np.repeat(value, count, 0)
 
     def _feeds(self, x: Input) -> tuple[dict[str, Array], int]:
         names = [value.name for value in self._model_inputs()]
-        given = dict(x) if isinstance(x, Mapping) else {names[0]: x}
+        given = {k: v for k, v in x.items() if k in names or k not in self.graph.inputs} if isinstance(x, Mapping) else {names[0]: x}
         if not isinstance(x, Mapping) and len(names) != 1:
             raise InputError(f"the model has {len(names)} inputs ({', '.join(names)}): pass a dict name -> array")
         for name in given:
@@ -257,7 +281,9 @@ class Explainer:
         chunks = []
         for start in range(0, batch, fixed):
             rows = np.minimum(np.arange(start, start + fixed), batch - 1)
-            part = {name: value[rows] if value.ndim and value.shape[0] == batch and name != MODE else value for name, value in feeds.items()}
+            part = {
+                name: value[rows] if value.ndim and value.shape[0] == batch and name != MODE else value for name, value in feeds.items()
+            }
             used = min(fixed, batch - start)
             chunks.append([value[:used] if value.ndim and value.shape[0] == fixed else value for value in interpreter.run(outputs, part)])
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
@@ -318,7 +344,9 @@ def _fitting(name: str, value: Any, dtype: Any, shape: tuple[int | str | None, .
         raise InputError(f"input {name!r} is no array") from None
     if array.dtype.kind not in "fiub":
         raise InputError(f"input {name!r} has type {array.dtype}, which is not numeric")
-    if shape is not None and (array.ndim != len(shape) or any(isinstance(w, int) and w != h for w, h in zip(shape[1:], array.shape[1:], strict=True))):
+    if shape is not None and (
+        array.ndim != len(shape) or any(isinstance(w, int) and w != h for w, h in zip(shape[1:], array.shape[1:], strict=True))
+    ):
         wanted = "(" + ", ".join("N" if i == 0 else str(length or "?") for i, length in enumerate(shape)) + ")"
         raise InputError(f"input {name!r} has shape {array.shape}, the model wants {wanted}")
     if array.ndim == 0:
@@ -331,8 +359,10 @@ def _fitting(name: str, value: Any, dtype: Any, shape: tuple[int | str | None, .
 
 
 def _targets_per_sample(target: Any, batch: int) -> int | None:
-    array = np.asarray(target) if not isinstance(target, tuple) else np.zeros(0)
-    return int(array.shape[1]) if array.ndim == 2 and array.shape[0] == batch and array.dtype.kind in "iu" else None
+    if isinstance(target, tuple):
+        return None
+    shape = np.shape(target)
+    return int(shape[1]) if len(shape) == 2 and shape[0] == batch and np.asarray(target).dtype.kind in "iu" else None
 
 
 def _targets_used(index: Array, output: Array) -> Array:
@@ -342,16 +372,6 @@ def _targets_used(index: Array, output: Array) -> Array:
     if sum(length != 1 for length in output.shape[1:]) <= 1:
         return used.astype(np.int64)
     return np.stack(np.unravel_index(used, output.shape[1:]), 1).astype(np.int64)
-
-
-def _check_finite(values: dict[str, Array]) -> None:
-    for name, value in values.items():
-        wrong = int(value.size - np.isfinite(value).sum())
-        if wrong:
-            raise InputError(
-                f"the relevance of {name!r} has {wrong} values that are NaN or infinite: the model's activations overflow, or the composite's "
-                "stabiliser is too small for it"
-            )
 
 
 def explain(model: ModelSource, x: Input, target: Any = None, seed: Any = None, **options: Any) -> Explanation:

@@ -44,10 +44,12 @@ class NodeView:
 
     @property
     def name(self) -> str:
+        """The node's name."""
         return self.node.name
 
     @property
     def op(self) -> str:
+        """The node's operator."""
         return self.node.op
 
 
@@ -77,6 +79,7 @@ class Plan:
 
     @property
     def unsupported(self) -> list[Step]:
+        """The rows without a rule."""
         return [step for step in self.steps if step.rule is None]
 
     @property
@@ -99,14 +102,18 @@ class Plan:
         """The plan as JSON: inputs, output, coverage, and a list of nodes with their rules."""
         nodes: list[dict[str, Any]] = []
         for step in self.steps:
-            row: dict[str, Any] = {"node": step.view.name, "operator": step.view.op, "role": step.view.role.value if step.operator else None}
+            row: dict[str, Any] = {
+                "node": step.view.name,
+                "operator": step.view.op,
+                "role": step.view.role.value if step.operator else None,
+            }
             row |= {"inputs": step.view.node.inputs, "outputs": step.view.node.outputs}
             row |= {"rule": step.rule.to_dict()} if step.rule else {"rule": None, "problem": step.problem}
             nodes.append(row)
         return json.dumps({"inputs": self.sources, "output": self.output, "coverage": self.coverage, "nodes": nodes}, indent=1)
 
     def __str__(self) -> str:
-        rows = [("node", "operator", "role", "rule"), *(row[:3] + (row[3] or "NOT SUPPORTED",) for row in self.rows())]
+        rows = [("node", "operator", "role", "rule"), *((*row[:3], row[3] or "NOT SUPPORTED") for row in self.rows())]
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)), row[3]]) for row in rows]
         covered = len(self.steps) - len(self.unsupported)
@@ -165,7 +172,11 @@ def choose_sources(graph: Graph, names: Sequence[str] | None, output: str) -> li
             raise InputError(f"relevance cannot flow from the output {output!r} to {lost[0]!r}")
         return resolved
     floats = [tensor for tensor, kind in graph.inputs.items() if kind.is_float]
-    embedded = [node.outputs[0] for node in graph if node.op == "Gather" and node.input(0) in graph.constants and node.input(1) not in graph.constants]
+    embedded = [
+        node.outputs[0]
+        for node in graph
+        if node.op == "Gather" and node.input(0) in graph.constants and node.input(1) not in graph.constants
+    ]
     for candidates in (floats, [tensor for tensor in embedded if graph.type_of(tensor).is_float]):
         path, _ = find_path(graph, candidates, output)
         found = [tensor for tensor in candidates if tensor in path]

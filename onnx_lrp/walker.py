@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 def walk(
-    plan: Plan, e: Emitter, seed: str, wanted: list[str], ledger_for: Callable[[str], Ledger] = lambda name: Ledger()  # noqa: ARG005
+    plan: Plan,
+    e: Emitter,
+    seed: str,
+    wanted: list[str],
+    ledger_for: Callable[[str], Ledger] = lambda name: Ledger(),  # noqa: ARG005
 ) -> dict[str, Relevance]:
     """Emits the relevance pass.
 

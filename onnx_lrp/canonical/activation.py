@@ -117,5 +117,7 @@ def _is_tanh_argument(graph: Graph, tensor: str, x: str) -> bool:
         cube, weight = _times(graph, other)
         if first == x and weight is not None and math.isclose(weight, 0.044715, rel_tol=1e-4):
             power = _made_by(graph, cube, "Pow")
-            return (power is not None and power.inputs[0] == x and graph.scalar(power.inputs[1]) == 3.0) or _factors(graph, cube)[0] == [x] * 3
+            return (power is not None and power.inputs[0] == x and graph.scalar(power.inputs[1]) == 3.0) or _factors(graph, cube)[0] == [
+                x
+            ] * 3
     return False

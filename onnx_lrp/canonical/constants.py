@@ -29,7 +29,7 @@ def _infer_again(graph: Graph) -> None:
     if all(graph.shape(t) is not None and None not in (graph.shape(t) or ()) for node in graph for t in node.outputs if t):
         return
     small = {name: value for name, value in graph.constants.items() if value.size <= SMALL}
-    model = model_of(graph, graph.nodes, [value for name, value in _infos(graph).items() if name not in small], [])
+    model = model_of(graph.nodes, [value for name, value in _infos(graph).items() if name not in small], [])
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value, order="C"), name) for name, value in small.items())
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in graph.outputs)
     for value in onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info:
@@ -105,8 +105,10 @@ def _run(graph: Graph, nodes: list[Node], wanted: list[str]) -> list[Array]:
 
     made = {tensor for node in nodes for tensor in node.outputs}
     feeds = {tensor: graph.constants[tensor] for node in nodes for tensor in node.inputs if tensor and tensor not in made}
-    inputs = [helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in feeds.items()]
-    model = model_of(graph, nodes, inputs, wanted)
+    inputs = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape) for name, value in feeds.items()
+    ]
+    model = model_of(nodes, inputs, wanted)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
@@ -118,7 +120,7 @@ def _run(graph: Graph, nodes: list[Node], wanted: list[str]) -> list[Array]:
         raise ModelError(f"the constants of the model cannot be computed: {detail}") from error
 
 
-def model_of(graph: Graph, nodes: list[Node], inputs: list[onnx.ValueInfoProto], outputs: list[str]) -> onnx.ModelProto:
+def model_of(nodes: list[Node], inputs: list[onnx.ValueInfoProto], outputs: list[str]) -> onnx.ModelProto:
     """Some nodes of a graph as a model."""
     protos = []
     for node in nodes:
@@ -126,7 +128,10 @@ def model_of(graph: Graph, nodes: list[Node], inputs: list[onnx.ValueInfoProto],
         proto.attribute.extend(make_attribute(key, value) for key, value in node.attributes.items())
         protos.append(proto)
     body = helper.make_graph(protos, "part", inputs, [onnx.ValueInfoProto(name=name) for name in outputs])
-    opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in nodes} - {""}))]
+    opsets = [
+        helper.make_opsetid("", OPSET),
+        *(helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in nodes} - {""})),
+    ]
     return helper.make_model(body, opset_imports=opsets, ir_version=8)
 
 

@@ -19,7 +19,9 @@ def normalise_gemm(graph: Graph) -> bool:
         alpha, beta = node.attributes.get("alpha", 1.0), node.attributes.get("beta", 1.0)
         bias = graph.constant(node.input(2)) if node.input(2) else None
         weight = graph.constant(node.input(1))
-        plain_bias = not node.input(2) or (bias is not None and bias.size == bias.shape[-1:][0] if bias is not None and bias.ndim else False)
+        plain_bias = not node.input(2) or (
+            bias is not None and bias.size == bias.shape[-1:][0] if bias is not None and bias.ndim else False
+        )
         if weight is not None and alpha == beta == 1.0 and not node.attributes.get("transA", 0) and plain_bias:
             if bias is not None and (bias.ndim != 1 or bias.size == 1 != _columns(node, weight.shape)):
                 columns = _columns(node, weight.shape)

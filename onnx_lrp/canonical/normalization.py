@@ -40,6 +40,12 @@ def _lrn(graph: Graph, node: Node) -> Node | None:
     size = kernel[0]
     shape, squeezed = graph.shape(x), graph.shape(pools[0].outputs[0])
     same = shape is not None and squeezed is not None and squeezed[-3:] == shape[-3:]
-    if size % 2 == 0 or any(width != 1 for width in kernel[1:]) or len(kernel) != 3 or not same or any(pools[0].attributes.get("pads", [0])):
+    if (
+        size % 2 == 0
+        or any(width != 1 for width in kernel[1:])
+        or len(kernel) != 3
+        or not same
+        or any(pools[0].attributes.get("pads", [0]))
+    ):
         return None
     return Node("LRN", node.name, [x], node.outputs, {"size": size, "alpha": alpha, "beta": beta, "bias": bias})

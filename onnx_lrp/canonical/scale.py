@@ -20,7 +20,9 @@ def recognise_scales(graph: Graph) -> bool:
     return changed
 
 
-def _scale(graph: Graph, node: Node, x: str, weight: Array | str | None, bias: Array | str | None) -> list[Node]:
+def _scale(
+    graph: Graph, node: Node, x: str, weight: Array | np.generic | str | None, bias: Array | str | None
+) -> list[Node]:
     names = [value if isinstance(value, str) else "" if value is None else graph.add_constant(node.name, value) for value in (weight, bias)]
     return [Node("Scale", node.name, [x, *names], [node.outputs[0]], {}, CANONICAL)]
 
@@ -161,7 +163,9 @@ def _align_out(layer: Node, weight: Array, factor: Array) -> Array:
     if layer.op == "ConvTranspose":
         group = int(layer.attributes.get("group", 1))
         per_group = factor.reshape(group, 1, -1, *[1] * (weight.ndim - 2))
-        return np.broadcast_to(per_group, (group, weight.shape[0] // group, *per_group.shape[2:])).reshape(weight.shape[0], *per_group.shape[2:])
+        return np.broadcast_to(per_group, (group, weight.shape[0] // group, *per_group.shape[2:])).reshape(
+            weight.shape[0], *per_group.shape[2:]
+        )
     return factor.reshape(-1, 1) if layer.attributes.get("transB", 0) else factor
 
 

@@ -28,6 +28,7 @@ class TensorType:
 
     @property
     def is_float(self) -> bool:
+        """Whether it may hold relevance; True when the type is not known."""
         return self.dtype is None or self.dtype.kind == "f"
 
 
@@ -80,6 +81,7 @@ class Graph:
 
     @property
     def nodes(self) -> list[Node]:
+        """The operators, each after those that it reads from."""
         return self._nodes
 
     @nodes.setter
@@ -154,12 +156,14 @@ class Graph:
     # facts ----------------------------------------------------------------------------------------------------------
 
     def type_of(self, tensor: str) -> TensorType:
+        """What is known of a tensor; constants are known best."""
         if tensor in self.constants:
             array = self.constants[tensor]
             return TensorType(array.dtype, array.shape)
         return self.types.get(tensor, TensorType())
 
     def shape(self, tensor: str) -> tuple[int | str | None, ...] | None:
+        """The shape as far as it is known, see TensorType."""
         return self.type_of(tensor).shape
 
     def static_shape(self, tensor: str) -> tuple[int, ...] | None:
@@ -170,10 +174,12 @@ class Graph:
         return tuple(int(length) for length in shape)  # type: ignore[arg-type]
 
     def rank(self, tensor: str) -> int | None:
+        """The number of axes, if known."""
         shape = self.shape(tensor)
         return None if shape is None else len(shape)
 
     def constant(self, tensor: str) -> Array | None:
+        """The value of a constant, None for other tensors."""
         return self.constants.get(tensor)
 
     def scalar(self, tensor: str) -> float | None:
@@ -191,9 +197,10 @@ class Graph:
             if name not in self.constants and name not in self.types and name not in self.inputs and name not in self.producers:
                 return name
 
-    def add_constant(self, hint: str, value: Array) -> str:
+    def add_constant(self, hint: str, value: Array | np.generic) -> str:
+        """Adds a constant under a fresh name, and returns that name."""
         name = self.fresh(hint)
-        self.constants[name] = value
+        self.constants[name] = np.asarray(value)
         return name
 
     def replace(self, old: Sequence[Node], new: Sequence[Node]) -> None:

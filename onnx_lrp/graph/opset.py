@@ -82,10 +82,9 @@ def _raise_by_hand(light: ModelProto, version: int, error: Exception) -> ModelPr
         elif node.op_type == "BatchNormalization" and version < 14:
             del node.output[1:]
             drop = {"spatial", "is_test"}
-        elif node.op_type in ("Squeeze", "Unsqueeze", "ReduceSum") and version < 13 and "axes" in old:
-            node.input.append(constant(name + "/axes", list(old["axes"]), onnx.TensorProto.INT64))
-            drop = {"axes"}
-        elif node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and "axes" in old:
+        elif (node.op_type in ("Squeeze", "Unsqueeze", "ReduceSum") and version < 13 and "axes" in old) or (
+            node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and "axes" in old
+        ):
             node.input.append(constant(name + "/axes", list(old["axes"]), onnx.TensorProto.INT64))
             drop = {"axes"}
         elif node.op_type == "Split" and version < 13 and "split" in old:

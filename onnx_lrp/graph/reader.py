@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_lrp.errors import ModelError, OnnxLrpError
@@ -41,7 +42,7 @@ def read_graph(source: ModelSource) -> Graph:
         raise
     except RecursionError:
         raise ModelError("the model is nested too deeply") from None
-    except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways inside onnx; to the user they are one
+    except Exception as error:
         raise ModelError(f"the model is broken: {_first_line(error)}") from error
 
 
@@ -136,7 +137,7 @@ def _without_weights(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:
 
 def to_float32(array: Array) -> Array:
     """Float arrays as float32, other arrays as they are."""
-    is_float = array.dtype.kind == "f" or array.dtype.name in ("bfloat16",)
+    is_float = array.dtype.kind == "f" or array.dtype.name == "bfloat16"
     return array.astype(np.float32, copy=False) if is_float else array
 
 

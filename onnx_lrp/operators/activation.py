@@ -47,6 +47,8 @@ class ReluOperator(PointwiseOperator):
 
 
 class ClipOperator(PointwiseOperator):
+    """min(max(x, low), high); not negative when low is not."""
+
     def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:
         low = graph.scalar(node.input(1)) if node.input(1) else None
         return node.input(0) in known or (low is not None and low >= 0)

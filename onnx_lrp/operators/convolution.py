@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -31,8 +31,14 @@ class Window(NamedTuple):
         """How many elements the kernel spans."""
         return self.dilations[axis] * (self.kernel[axis] - 1) + 1
 
-    def attributes(self) -> dict[str, object]:
-        return {"kernel_shape": self.kernel, "strides": self.strides, "dilations": self.dilations, "pads": self.pads, "group": self.group}
+    def attributes(self) -> dict[str, Any]:
+        return {
+            "kernel_shape": self.kernel,
+            "strides": self.strides,
+            "dilations": self.dilations,
+            "pads": self.pads,
+            "group": self.group,
+        }
 
 
 def window_of(node: Node, kernel: list[int], opset: int) -> Window:

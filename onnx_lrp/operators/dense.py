@@ -30,7 +30,7 @@ class GemmOperator(_Dense):
     def adjoint(self, e: Emitter, node: Node, s: str, weight: str | None) -> str:
         return e.op("Gemm", s, weight or node.input(1), transB=1 - int(node.attributes.get("transB", 0)))
 
-    def apply_ones(self, e: Emitter, node: Node, x: str) -> str:
+    def apply_ones(self, e: Emitter, node: Node, x: str) -> str:  # noqa: ARG002
         return e.reduce_sum(x, [1])
 
     def adjoint_ones(self, e: Emitter, node: Node, s: str) -> str:

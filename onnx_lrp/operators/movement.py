@@ -35,6 +35,8 @@ class ReshapeOperator(RouteOperator):
 
 
 class TransposeOperator(RouteOperator):
+    """Permutes the axes; undone by the inverse permutation."""
+
     def gradient(self, e: Emitter, node: Node, upstream: list[str | None]) -> dict[int, str]:
         perm = node.attributes.get("perm")
         inverse = None if perm is None else [int(i) for i in np.argsort(perm)]
@@ -70,6 +72,8 @@ class TileOperator(RouteOperator):
 
 
 class ConcatOperator(Operator):
+    """Joins tensors along an axis; undone by splitting."""
+
     role = Role.ROUTE
     kind = "movement"
 
@@ -91,6 +95,8 @@ class ConcatOperator(Operator):
 
 
 class SplitOperator(RouteOperator):
+    """Cuts a tensor along an axis; parts that got no relevance count as zero."""
+
     def gradient(self, e: Emitter, node: Node, upstream: list[str | None]) -> dict[int, str]:
         parts = [
             part if part is not None else e.op("ConstantOfShape", e.shape_of(output), value=np.zeros(1, np.float32))

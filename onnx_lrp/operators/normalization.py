@@ -60,6 +60,8 @@ class NormalizationOperator(Operator):
 
 
 class InstanceNormalizationOperator(NormalizationOperator):
+    """Statistics over the spatial axes of each channel; gain and shift per channel."""
+
     def axes(self, node: Node, graph: Graph) -> list[int]:
         rank = graph.rank(node.input(0))
         if rank is None:
@@ -71,6 +73,8 @@ class InstanceNormalizationOperator(NormalizationOperator):
 
 
 class LayerNormalizationOperator(NormalizationOperator):
+    """Statistics over the last axes, from attribute axis on."""
+
     def axes(self, node: Node, graph: Graph) -> list[int]:
         rank = graph.rank(node.input(0))
         if rank is None:

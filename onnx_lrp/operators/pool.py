@@ -93,7 +93,10 @@ class AveragePoolOperator(AffineOperator):
         kernel = e.op("Expand", e.constant(1.0), e.ints(1, 1, *window.kernel))
         if not node.attributes.get("ceil_mode", 0):
             return e.op("Conv", self._one(e, node), kernel, **window.attributes())
-        over = [*window.pads[: window.dims], *(pad + stride - 1 for pad, stride in zip(window.pads[window.dims :], window.strides, strict=True))]
+        over = [
+            *window.pads[: window.dims],
+            *(pad + stride - 1 for pad, stride in zip(window.pads[window.dims :], window.strides, strict=True)),
+        ]
         count = e.op("Conv", self._one(e, node), kernel, **window._replace(pads=over).attributes())
         ends = e.op("Slice", e.shape_of(node.outputs[0]), e.ints(2), e.ints(2 + window.dims))
         return e.op("Slice", count, e.ints(*[0] * window.dims), ends, e.ints(*range(2, 2 + window.dims)))
@@ -267,8 +270,9 @@ class ReduceOperator(AffineOperator):
         if node.op == "ReduceSum":
             return None
         shape, axes = e.graph.shape(node.input(0)), reduced_axes(node, e.graph)
-        if shape is not None and all(isinstance(shape[axis], int) for axis in axes):
-            return e.constant(float(prod(int(shape[axis]) for axis in axes)))  # type: ignore[arg-type]
+        lengths = [shape[axis] for axis in axes] if shape is not None else [None]
+        if all(isinstance(length, int) for length in lengths):
+            return e.constant(float(prod(length for length in lengths if isinstance(length, int))))
         sizes = e.op("Gather", e.op("Shape", node.input(0)), e.ints(*axes))
         return e.op("Cast", e.op("ReduceProd", sizes, keepdims=0), to=1)
 

@@ -30,7 +30,7 @@ class ResizeOperator(AffineOperator):
             raise UnsupportedOperatorError([(node.name, "Resize of unknown rank", node.domain, e.graph.opset)])
         scales = e.graph.constant(node.input(2)) if node.input(2) else None
         axes = [int(a) % len(shape) for a in node.attributes.get("axes", range(len(shape)))]
-        found = {}
+        found: dict[int, Array] = {}
         for axis, (old, new) in enumerate(zip(shape, target, strict=True)):
             position = axes.index(axis) if axis in axes else -1
             scale = float(scales[position]) if scales is not None and scales.size and position >= 0 else None
@@ -74,12 +74,15 @@ def _matrix(node: Node, old: int, new: int, scale: float | None) -> Array:
 
     attributes = {key: value for key, value in node.attributes.items() if key not in ("axes", "keep_aspect_ratio_policy")}
     float_, int_ = 1, 7
-    inputs = [helper.make_tensor_value_info("x", float_, [old, old]), helper.make_tensor_value_info("g", float_ if scale else int_, [2])]
+    inputs = [
+        helper.make_tensor_value_info("x", float_, [old, old]),
+        helper.make_tensor_value_info("g", float_ if scale else int_, [2]),
+    ]
     resize = helper.make_node("Resize", ["x", "", "g"] if scale else ["x", "", "", "g"], ["y"], **attributes)
     graph = helper.make_graph([resize], "matrix", inputs, [helper.make_tensor_value_info("y", float_, None)])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     given = np.array([1.0, scale], np.float32) if scale else np.array([old, new], np.int64)
-    made = np.asarray(ReferenceEvaluator(model).run(None, {"x": np.eye(old, dtype=np.float32), "g": given})[0])
+    made = np.asarray(ReferenceEvaluator(model).run(None, {"x": np.eye(old, dtype=np.float32), "g": given})[0])  # type: ignore[index]
     if made.shape != (old, new):
         raise UnsupportedOperatorError([(node.name, f"Resize that makes {made.shape[1]} of {new} elements", node.domain, 18)])
     return made.T.astype(np.float32)

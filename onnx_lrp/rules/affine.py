@@ -178,7 +178,7 @@ def _received(rule: AffineRule, view: LinearView, shares: list[_ShareEmission]) 
         return [emission.relevance.tensor for emission in shares]
     e, result = view.e, []
     for emission, other in zip(shares, shares[::-1], strict=True):
-        gone = e.op("Equal", other.z, e.constant(0.0))
+        gone = e.op("And", e.op("Equal", other.z, e.constant(0.0)), e.op("Not", e.op("Equal", emission.z, e.constant(0.0))))
         result.append(emission.received(e.op("Where", gone, e.constant(1.0), e.constant(emission.share.coefficient))))
     return result
 

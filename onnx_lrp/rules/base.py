@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from onnx_lrp.errors import CompositeError
@@ -71,18 +71,23 @@ class Rule:
         """The rule as plain data: its name and the parameters that differ from their defaults."""
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not f.default}
         plain = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in changed.items() if value is not None}
-        return {"rule": type(self).__name__, **{key: getattr(value, "to_dict", lambda v=value: v)() for key, value in plain.items()}}
+        return {
+            "rule": type(self).__name__,
+            **{key: getattr(value, "to_dict", lambda v=value: v)() for key, value in plain.items()},
+        }
 
     def __str__(self) -> str:
         shown = []
         for f in fields(self):
             value = getattr(self, f.name)
-            default = f.default if f.default is not field() else None
-            if f.name in ("stabilizer", "bias", "empty") and value == default:
+            if f.name in _SHOWN_IF_CHANGED and not getattr(value, "ndim", 0) and value == f.default:
                 continue
             text = f"array{value.shape}" if getattr(value, "ndim", 0) else f"{value:g}" if isinstance(value, float) else str(value)
             shown.append(f"{f.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+_SHOWN_IF_CHANGED = {"stabilizer", "bias", "empty", "ties", "value"}
 
 
 def relevance_of(upstream: list[Relevance | None]) -> Relevance:

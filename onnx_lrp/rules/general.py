@@ -54,7 +54,6 @@ class Move(Rule):
             moved = site.operator.gradient(site.e, site.node, _tensors(upstream))
         return {index: Relevance(tensor, vanishes=vanishes) for index, tensor in moved.items()}
 
-
     @staticmethod
     def _note_padding(site: Site, r: str) -> None:
         """Relevance of padded constants goes nowhere: what is zero when one pads the ones of the input."""

@@ -110,7 +110,11 @@ class LinearView:
         part = self._known(part)
         bias = self.simplified(self.bias, bias) if self.bias is not None and bias is not None else None
         if part == ONES:
-            y = self.operator.fan_in(self.e, self.node) if x == ones_like(self.e, self.x) else self.operator.apply_ones(self.e, self.node, x)
+            y = (
+                self.operator.fan_in(self.e, self.node)
+                if x == ones_like(self.e, self.x)
+                else self.operator.apply_ones(self.e, self.node, x)
+            )
         elif part == FULL and x == self.x and (self.bias is None or bias == FULL):
             return self.node.outputs[0]
         elif part == FULL and x == self.x and self.weight is not None:
