@@ -377,3 +377,19 @@ def _targets_used(index: Array, output: Array) -> Array:
 def explain(model: ModelSource, x: Input, target: Any = None, seed: Any = None, **options: Any) -> Explanation:
     """Explains in one call: `Explainer(model, **options).explain(x, target, seed)`."""
     return Explainer(model, **options).explain(x, target, seed)
+
+
+def plan_of(
+    model: ModelSource,
+    composite: str | Composite | Rule = "epsilon_plus_flat",
+    *,
+    inputs: Sequence[str] | None = None,
+    output: str | None = None,
+    keep_final_activation: bool = False,
+    **composite_options: Any,
+) -> Plan:
+    """What an Explainer of these arguments would do, without compiling it; of a model with unsupported nodes too."""
+    chosen = make_composite(composite, composite_options)
+    graph = canonicalise(read_graph(model))
+    name, _ = choose_output(graph, output, keep_final_activation=keep_final_activation)
+    return make_plan(graph, chosen, choose_sources(graph, inputs, name), name)

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from onnx_lrp.emitter import embed
 from onnx_lrp.errors import InputError, ModelError, OnnxLrpError
+from onnx_lrp.folding import fold
 
 if TYPE_CHECKING:
     import onnx
@@ -110,6 +111,7 @@ class Interpreter:
         options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
         if threads is not None:
             options.intra_op_num_threads = threads
+        constants = fold(model, constants)
         large = {name: np.ascontiguousarray(value) for name, value in constants.items() if value.size > EXTERNAL}
         if sum(value.nbytes for value in large.values()) > PREPACK_LIMIT:
             options.add_session_config_entry("session.disable_prepacking", "1")

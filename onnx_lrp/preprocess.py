@@ -93,8 +93,8 @@ class Preprocess:
             value = getattr(self, name)
             each = value if isinstance(value, (list, tuple)) else (value,)
             if len(each) not in (1, 3, 4) or not all(map(_is_number, each)) or (name == "std" and min(each) <= 0):
-                positive = " above 0" if name == "std" else ""
-                raise InputError(f"preprocess: {name} must be a number{positive}, or a list of one for each channel, not {value!r}")
+                what = "a number above 0" if name == "std" else "a number"
+                raise InputError(f"preprocess: {name} must be {what}, or a list of 1, 3 or 4 of them, not {value!r}")
             if isinstance(value, list):
                 object.__setattr__(self, name, tuple(value))
 
@@ -136,11 +136,11 @@ class Preprocess:
         """
         lengths = [length if isinstance(length, int) else None for length in (shape if shape is not None else (None,) * 4)]
         if len(lengths) != 4:
-            raise InputError(f"the model does not take pictures: its input has shape {_written(shape)}, not (N, channels, height, width)")
+            raise InputError(f"the model does not take pictures: its input has shape {_written(shape)}, which has not four axes")
         layout = self.layout or _layout_of(lengths, shape)
         count = lengths[1] if layout == "NCHW" else lengths[3]
         if count is not None and count not in _CHANNELS:
-            raise InputError(f"the model's input of shape {_written(shape)} has {count} channels in the layout {layout}; pictures have 1, 3 or 4")
+            raise InputError(f"in layout {layout} the model's input of shape {_written(shape)} has {count} channels, not 1, 3 or 4")
         count = count or (1 if self.channels == "GRAY" else 3)
         for name, values in (("mean", self.mean), ("std", self.std)):
             if isinstance(values, tuple) and count == 3 and len(values) == 4:
@@ -158,7 +158,7 @@ class Preprocess:
     # pictures -------------------------------------------------------------------------------------------------------
 
     def load(self, path: str | os.PathLike[str]) -> Image:
-        """Read a picture file, upright as its EXIF data says: the first picture of an animation, on white where it is transparent.
+        """Read a picture file: upright as its EXIF data says, the first one of an animation, on white where it is transparent.
 
         Returns:
             An image of mode "L" or "RGB".
@@ -266,8 +266,8 @@ PRESETS: Final[Mapping[str, Preprocess]] = {
     "unit": Preprocess(scale=1 / 255),
     "none": Preprocess(),
 }
-"""imagenet: RGB, mean and deviation of ImageNet, as in torchvision and timm. caffe: BGR, 0 to 255 minus the mean. tf: RGB, -1 to 1.
-unit: RGB, 0 to 1. none: RGB, 0 to 255."""
+"""imagenet: RGB, less the mean and by the deviation of ImageNet, as in torchvision and timm. caffe: BGR, 0 to 255 less the mean.
+tf: RGB, -1 to 1. unit: 0 to 1. none: 0 to 255."""
 
 
 def find(name: str) -> Preprocess:
@@ -305,7 +305,7 @@ def _per_channel(value: float | tuple[float, ...], count: int, alpha: float) -> 
     """One value for each channel: of the colours' the average for grey; a fourth channel is left as it is."""
     values = np.atleast_1d(np.asarray(value, np.float64))
     if count == 1:
-        return values[:3].mean(keepdims=True)
+        return np.asarray([values[:3].mean()])
     if len(values) == 1:
         return np.repeat(values, count)
     return np.append(values, alpha) if len(values) < count else values
@@ -340,9 +340,9 @@ def _eight_bits(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
     """Scale grey values of 16 or 32 bits, or floats, to 0 to 255."""
     grey = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
     low, high = float(grey.min()), float(grey.max())
-    if mode == "F" and 0 <= low and high <= 1:
+    if mode == "F" and low >= 0 and high <= 1:
         grey *= 255
-    elif mode != "F" and 0 <= low and high <= 65535:
+    elif mode != "F" and low >= 0 and high <= 65535:
         grey /= 257
     elif low < 0 or high > 255:
         grey = (grey - low) * (255 / (high - low))

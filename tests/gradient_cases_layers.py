@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Any
 
 import numpy as np
 from gradients import Case
 from models import op
-from numpy.lib.stride_tricks import sliding_window_view
+from oracles import conv_transpose, lp_pool
 
 
 def _layer(name: str, kind: str, x: tuple[int, ...], weight: tuple[int, ...], *, bias: bool = True, **attributes: Any) -> Case:
@@ -17,7 +18,8 @@ def _layer(name: str, kind: str, x: tuple[int, ...], weight: tuple[int, ...], *,
     free = tuple(axis for axis in range(len(x)) if axis != 1)
     if "auto_pad" in attributes or "output_shape" in attributes:
         free = (0,)
-    return Case(name, kind, op(kind, "x w b" if bias else "x w", **attributes), {"x": x}, constants, free=free)
+    function = partial(conv_transpose, **attributes) if kind == "ConvTranspose" else None
+    return Case(name, kind, op(kind, "x w b" if bias else "x w", **attributes), {"x": x}, constants, free=free, function=function)
 
 
 CONVOLUTIONS = [
@@ -69,6 +71,8 @@ DENSE = [
     Case("no_bias", "Gemm", op("Gemm", "x w"), MATRIX, {"w": (4, 5)}),
     Case("trans_b", "Gemm", op("Gemm", "x w b", transB=1), MATRIX, {"w": (5, 4), "b": (1, 5)}),
     Case("alpha_beta", "Gemm", op("Gemm", "x w b", alpha=0.5, beta=-2.0), MATRIX, {"w": (4, 5), "b": (5,)}),
+    Case("trans_a", "Gemm", op("Gemm", "x w b", transA=1, alpha=2.0, beta=0.5), {"x": (4, 3)}, {"w": (4, 2), "b": (3, 1)}, free=(1,)),
+    Case("data_on_the_right", "onnx_lrp.Linear", op("Gemm", "w x b", transA=1, transB=1), {"x": (3, 4)}, {"w": (4, 2), "b": (2, 3)}),
     Case("matmul", "Gemm", [op("MatMul", "x w", "h"), op("Add", "b h")], MATRIX, {"w": (4, 2), "b": (2,)}),
     Case("rank_3", "onnx_lrp.Linear", [op("MatMul", "x w", "h"), op("Add", "h b")], {"x": (2, 3, 4)}, {"w": (4, 5), "b": (5,)}, free=(0, 1)),
     Case("left", "onnx_lrp.Linear", op("MatMul", "w x"), {"x": (2, 4, 3)}, {"w": (5, 4)}, free=(0, 2)),
@@ -98,8 +102,9 @@ SCALES = [
 ]  # fmt: skip
 
 
-def _pool(name: str, kind: str, x: tuple[int, ...], function: Any = None, **attributes: Any) -> Case:
+def _pool(name: str, kind: str, x: tuple[int, ...], **attributes: Any) -> Case:
     free = (0,) if attributes.get("auto_pad", "").startswith("SAME") else tuple(axis for axis in range(len(x)) if axis != 1)
+    function = partial(lp_pool, **attributes) if "LpPool" in kind else None
     return Case(name, kind, op(kind, "x", **attributes), {"x": x}, free=free, function=function)
 
 
@@ -125,7 +130,7 @@ POOLS = [
     *(_pool("2d", kind, (2, 3, 4, 2)) for kind in ("GlobalAveragePool", "GlobalMaxPool")),
     *(_pool("1d", kind, (2, 3, 4)) for kind in ("GlobalAveragePool", "GlobalMaxPool")),
     *(_pool("3d", kind, (1, 2, 2, 3, 2)) for kind in ("GlobalAveragePool", "GlobalMaxPool")),
-    *(_pool(f"2d_p{p}", "GlobalLpPool", (2, 2, 3, 4), lambda x, p=p: (np.abs(x) ** p).sum((2, 3), keepdims=True) ** (1 / p), p=p) for p in (1, 2, 3)),
+    *(_pool(f"2d_p{p}", "GlobalLpPool", (2, 2, 3, 4), p=p) for p in (1, 2, 3)),
 ]
 
 

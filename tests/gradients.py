@@ -105,12 +105,11 @@ def expected(case: Case) -> Expected:
             continue
         gradient = np.zeros_like(value)
         for position in np.ndindex(value.shape):
-            moved = value.copy()
-            moved[position] += STEP
-            above = forward({**inputs, name: moved})
-            moved[position] = value[position] - STEP
-            below = forward({**inputs, name: moved})
-            gradient[position] = ((above - below) * seed).sum() / (2 * STEP)
+            above, below = value.copy(), value.copy()
+            above[position] += STEP
+            below[position] -= STEP
+            difference = forward({**inputs, name: above}) - forward({**inputs, name: below})
+            gradient[position] = (difference * seed).sum() / (2 * STEP)
         gradients[name] = gradient
     return Expected(inputs, output, seed, gradients)
 

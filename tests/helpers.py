@@ -126,6 +126,32 @@ def average_pool_matrix(shape: Sequence[int], attributes: Mapping[str, Any]) -> 
     return matrix.reshape(prod(out_shape), prod(shape)), out_shape
 
 
+def transposed_matrix(shape: Sequence[int], weights: Array, attributes: Mapping[str, Any]) -> tuple[Array, tuple[int, ...]]:
+    """The Jacobian of ConvTranspose by plain loops: onnx.reference fails on groups and on output_shape.
+
+    Input i reaches output i * stride + k * dilation - pad through the kernel's position k.
+    """
+    n, group = weights.ndim - 2, attributes.get("group", 1)
+    strides, dilations = attributes.get("strides", [1] * n), attributes.get("dilations", [1] * n)
+    pads = attributes.get("pads", [0] * 2 * n)
+    full = [strides[i] * (shape[1 + i] - 1) + dilations[i] * (weights.shape[2 + i] - 1) + 1 for i in range(n)]
+    full = [size + more for size, more in zip(full, attributes.get("output_padding", [0] * n), strict=True)]
+    sizes = [full[i] - pads[i] - pads[i + n] for i in range(n)]
+    if "output_shape" in attributes or "auto_pad" in attributes:
+        sizes = attributes.get("output_shape", [length * stride for length, stride in zip(shape[1:], strides, strict=True)])
+        upper = attributes.get("auto_pad") == b"SAME_UPPER"
+        pads = [(size - wanted + (not upper)) // 2 for size, wanted in zip(full, sizes, strict=True)]
+    outputs, inputs = weights.shape[1] * group, shape[0] // group
+    matrix = np.zeros((outputs, *sizes, *shape))
+    spatial = [range(length) for length in (*shape[1:], *weights.shape[2:])]
+    for i, o, *place in itertools.product(range(shape[0]), range(weights.shape[1]), *spatial):
+        start, k = place[:n], place[n:]
+        end = [start[d] * strides[d] + k[d] * dilations[d] - pads[d] for d in range(n)]
+        if all(0 <= position < size for position, size in zip(end, sizes, strict=True)):
+            matrix[(i // inputs * weights.shape[1] + o, *end, i, *start)] += weights[(i, o, *k)]
+    return matrix.reshape(-1, prod(shape)), (outputs, *sizes)
+
+
 # layers ---------------------------------------------------------------------------------------------------------------
 
 
@@ -155,17 +181,25 @@ class Layer:
         """A convolution or dense layer."""
         return any(n.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") for n in self.nodes)
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether float32 holds the layer's weights and biases, and so its outputs, without error."""
+        return all(np.array_equal(values, (values * 4096).round() / 4096) for values in (self.affine.J, self.affine.b))
+
     @cached_property
     def affine(self) -> Affine:
-        if self.nodes[0].op_type == "AveragePool":
-            attributes = {a.name: helper.get_attribute_value(a) for a in self.nodes[0].attribute}
-            J, shape = average_pool_matrix(self.shape, attributes)
-            return Affine(J, (J != 0).astype(float), np.zeros(len(J)), shape)
         J, b, shape = self._map(self.constants)
-        ones = self._map({**self.constants, "W": np.ones_like(self.constants["W"])})[0] if "W" in self.constants else J
+        ones = self.part(np.ones_like) if "W" in self.constants else J
         return Affine(J, (ones != 0).astype(float), b, shape)
 
     def _map(self, constants: Mapping[str, Any]) -> tuple[Array, Array, tuple[int, ...]]:
+        op, attributes = self.nodes[0].op_type, {a.name: helper.get_attribute_value(a) for a in self.nodes[0].attribute}
+        if op == "AveragePool":
+            J, shape = average_pool_matrix(self.shape, attributes)
+            return J, np.zeros(len(J)), shape
+        if op == "ConvTranspose":
+            J, shape = transposed_matrix(self.shape, constants["W"], attributes)
+            return J, np.repeat(constants.get("b", np.zeros(shape[0])), prod(shape[1:])).astype(float), shape
         return jacobian(make_model(self.nodes, constants, self.shape, double=True), self.shape)
 
     def part(self, function: Callable[[Array], Array]) -> Array:

@@ -80,9 +80,9 @@ class LinearView:
             case "square":
                 return e.mul(tensor, tensor)
             case "boosted+":
-                return e.add(tensor, e.scale(e.op("Relu", tensor), part.gamma))
+                return e.op("Max", tensor, e.scale(tensor, 1 + part.gamma))  # as gamma >= 0
             case "boosted-":
-                return e.add(tensor, e.scale(e.op("Min", tensor, e.constant(0.0)), part.gamma))
+                return e.op("Min", tensor, e.scale(tensor, 1 + part.gamma))
         raise AssertionError(part)
 
     def bias_tensor(self, part: Part | None) -> str | None:

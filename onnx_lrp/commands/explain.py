@@ -1,0 +1,290 @@
+"""The command explain: predictions, heat maps and arrays for many files, one after the other."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import typer
+
+from onnx_lrp.commands.drawing import Style, draw
+from onnx_lrp.commands.files import Folder, WriteError
+from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare, stems
+from onnx_lrp.commands.labels import Labels, parse_target
+from onnx_lrp.commands.options import with_bounds
+from onnx_lrp.errors import InputError, OnnxLrpError, suggest
+from onnx_lrp.explainer import Explainer
+from onnx_lrp.targets import sample_shape, target_indices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from onnx_lrp.explainer import Explanation
+    from onnx_lrp.graph import Array
+    from onnx_lrp.preprocess import Preprocess
+
+__all__ = ["Request", "run"]
+
+_CHUNK = 16
+"""How many samples of an array file are explained at once."""
+_BEST = 5
+_FORMATS = ("png", "npz")
+
+
+@dataclass
+class Request:
+    """What the user asked for."""
+
+    model: Path
+    inputs: list[str]
+    composite: str
+    options: dict[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    seed: str | None = None
+    top: int | None = None
+    labels: Path | None = None
+    preprocess: str | None = None
+    folder: Path = Path("explanations")
+    cmap: str | None = None
+    overlay: bool | None = None
+    formats: str = "png"
+    output: str | None = None
+    record: list[str] = field(default_factory=list)
+    threads: int | None = None
+    providers: str = "auto"
+
+
+def run(request: Request) -> int:
+    """Explain all inputs.
+
+    Returns:
+        The exit code: 0, or 2 if some input could not be explained.
+
+    Raises:
+        OnnxLrpError: Nothing can be explained.
+    """
+    job = _Job(request)
+    failed = 0
+    with _progress(len(job.paths)) as advance:
+        for path, stem in zip(job.paths, stems(job.paths), strict=True):
+            try:
+                job.explain(path, stem)
+            except WriteError:
+                raise
+            except OnnxLrpError as error:
+                if len(job.paths) == 1:
+                    raise InputError(_naming(path, error)) from None
+                typer.echo(f"error: {_naming(path, error)}", err=True)
+                failed += 1
+            advance()
+    if len(job.paths) > 1:
+        explained = len(job.paths) - failed
+        typer.echo(f"{explained} of {len(job.paths)} inputs explained; {job.folder.count} files in {job.folder.path}")
+    return 2 if failed else 0
+
+
+class _Job:
+    """Everything that stays the same from input to input."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.formats = _formats(request.formats)
+        if request.top is not None and request.target is not None:
+            raise InputError("--top and --target exclude each other")
+        if request.cmap is not None:
+            from onnx_lrp.colormaps import palette
+
+            palette(request.cmap)
+        self.labels = Labels(request.labels) if request.labels else None
+        target = None if request.target is None else parse_target(request.target, self.labels)
+        self.paths = expand(request.inputs)
+        self.folder = Folder(request.folder, self.paths)
+        photos = any(not is_array(path) for path in self.paths)
+        options = with_bounds(request.model, request.composite, request.options, request.preprocess, pictures=photos)
+        self.explainer = Explainer(
+            request.model, request.composite, output=request.output, record=request.record, providers=request.providers,
+            threads=request.threads, **options,
+        )  # fmt: skip
+        self.inputs = model_inputs(self.explainer)
+        self.preprocess: Preprocess | None = prepare(request.preprocess, self.inputs) if photos else None
+        if photos and request.preprocess is None and self.preprocess is not None:
+            how = "scaled to 0 to 1" if self.preprocess.count == 1 else "prepared as for ImageNet models"
+            typer.echo(f"note: pictures are {how}; if the model wants something else, say so with --preprocess", err=True)
+        self.shape = sample_shape(self.explainer.graph.shape(self.explainer.output_name))
+        self.target = self._checked(target)
+        if self.labels and self.shape is not None and len(self.labels) != np.prod(self.shape):
+            raise InputError(f"{request.labels} has {len(self.labels)} labels, the model's output {np.prod(self.shape)} elements")
+
+    def _checked(self, target: list[int] | tuple[int, ...] | None) -> Any:
+        """A target that suits each sample, as far as can be known before the first."""
+        single = target[0] if isinstance(target, list) and len(target) == 1 else target
+        if self.shape is not None and single is not None:
+            target_indices(np.array([single]) if isinstance(single, list) else single, 1, self.shape)
+        if self.request.top is not None and self.shape is not None and self.request.top > np.prod(self.shape):
+            raise InputError(f"--top {self.request.top}: the model's output has {np.prod(self.shape)} elements")
+        return single
+
+    # one file -------------------------------------------------------------------------------------------------------
+
+    def explain(self, path: Path, stem: str) -> None:
+        """Explain the samples of a file, and tell and write what was found."""
+        item = load(path, self.inputs, self.preprocess)
+        kept: dict[str, list[Array]] = {}
+        for start in range(0, max(item.count, 1), _CHUNK):
+            feeds = {name: np.asarray(value[start : start + _CHUNK]) for name, value in item.feeds.items()}
+            explanation = self._explained(feeds)
+            for row in range(len(explanation.output)):
+                heading = str(path) if item.count == 1 else f"{path} [{start + row}]"
+                typer.secho(heading, bold=True)
+                for line in self._predictions(explanation, row):
+                    typer.echo(line)
+                number = "" if item.count == 1 else f"_{start + row:0{len(str(item.count - 1))}d}"
+                if "png" in self.formats:
+                    self._draw(explanation, row, item, feeds, stem + number)
+            if "npz" in self.formats:
+                for name, array in self._arrays(explanation, feeds).items():
+                    kept.setdefault(name, []).append(array)
+        if kept:
+            self._say(self.folder.save(f"{stem}_relevance.npz", {name: np.concatenate(parts) for name, parts in kept.items()}))
+
+    def _explained(self, feeds: dict[str, Array]) -> Explanation:
+        count = len(next(iter(feeds.values())))
+        seed, top = self.request.seed, self.request.top
+        target = np.tile(self.target, (count, 1)) if isinstance(self.target, list) else self.target
+        explanation = self.explainer.explain(feeds, target, seed)
+        if top is None:
+            return explanation
+        scores = explanation.output.reshape(count, -1)
+        if top > scores.shape[1]:
+            raise InputError(f"--top {top}: the model's output has {scores.shape[1]} elements")
+        return self.explainer.explain(feeds, _best(scores, top), seed)
+
+    def _arrays(self, explanation: Explanation, feeds: dict[str, Array]) -> dict[str, Array]:
+        """What goes into an .npz file."""
+        relevances = {self._key("relevance", name): value for name, value in explanation.relevances.items()}
+        inputs = {"input" if len(feeds) == 1 else f"input:{name}": value for name, value in feeds.items()}
+        return relevances | {"output": explanation.output, "target": explanation.target} | inputs
+
+    def _key(self, word: str, name: str) -> str:
+        return word if [name] == self.explainer.inputs else f"{word}:{name}"
+
+    # pictures -------------------------------------------------------------------------------------------------------
+
+    def _draw(self, explanation: Explanation, row: int, item: Item, feeds: dict[str, Array], stem: str) -> None:
+        several = explanation.target.ndim > 1 and self._is_list()
+        targets = explanation.target[row] if several else explanation.target[row : row + 1]
+        for name, relevance in explanation.relevances.items():
+            values = feeds[name][row] if name in feeds else None
+            style = Style(self.request.cmap, self.request.overlay, (self.preprocess and item.photo and self.preprocess.layout) or "auto")
+            if name not in feeds:
+                style = Style(style.cmap, style.overlay, "NCHW")
+            for index, target in enumerate(targets):
+                scores = relevance[row][index] if several else relevance[row]
+                fitting = values if values is not None and values.shape == scores.shape else None
+                pictures = draw(scores, fitting, item.photo, self._title(explanation, row, target), style)
+                middle = (f"_{target}" if several else "") + ("" if [name] == self.explainer.inputs else f"_{_file_name(name)}")
+                for kind, picture in pictures.items():
+                    self._say(self.folder.save(f"{stem}{middle}_{kind}.png", picture))
+                if not pictures:
+                    typer.echo(f"    relevance of {name} has shape {scores.shape}, which is not drawn; --format npz writes it")
+
+    def _is_list(self) -> bool:
+        return isinstance(self.target, list) or self.request.top is not None
+
+    def _title(self, explanation: Explanation, row: int, target: Any) -> str:
+        if np.ndim(target):
+            return f"output at {tuple(int(i) for i in target)}"
+        scores, kind = self._scores(explanation.output[row])
+        name = self.labels.name(int(target)) if self.labels else ""
+        return f"{name or 'class'} {target}, {kind} {_number(scores[int(target)], kind)}"
+
+    @staticmethod
+    def _say(path: Path) -> None:
+        typer.echo(f"    -> {path}")
+
+    # predictions ----------------------------------------------------------------------------------------------------
+
+    def _scores(self, output: Array) -> tuple[Array, str]:
+        """The scores of a sample, flat, as probabilities where the model's end says so."""
+        scores = output.reshape(-1).astype(np.float64)
+        final = self.explainer.final_activation
+        if final in ("Softmax", "LogSoftmax") and _one_axis(output):
+            powers = np.exp(scores - scores.max())
+            return powers / powers.sum(), "probability"
+        if final == "Sigmoid":
+            return np.exp(-np.logaddexp(0, -scores)), "probability"
+        return scores, "score"
+
+    def _predictions(self, explanation: Explanation, row: int) -> Iterator[str]:
+        """The best classes, those that are explained with a mark."""
+        output = explanation.output[row]
+        scores, kind = self._scores(output)
+        used = explanation.target[row]
+        if not _one_axis(output):
+            place = tuple(int(i) for i in used)
+            value = output[tuple(np.unravel_index(np.ravel_multi_index(place, output.shape), output.shape))]
+            yield f"  * output at {':'.join(map(str, place))}  {value:.4g}"
+            return
+        explained = [int(target) for target in np.atleast_1d(used)]
+        best = [int(index) for index in _best(scores[None], min(_BEST, len(scores)))[0]]
+        shown = best + [target for target in explained if target not in best]
+        names = [self.labels.name(index) if self.labels else "" for index in shown]
+        digits, width = max(len(str(index)) for index in shown), max(map(len, names))
+        for index, name in zip(shown, names, strict=True):
+            mark = "*" if index in explained else " "
+            label = f"  {name.ljust(width)}" if width else ""
+            yield f"  {mark} {index:>{digits}}{label}  {_number(scores[index], kind):>9}"
+
+
+def _one_axis(output: Array) -> bool:
+    """Whether a sample's output is one row of classes."""
+    return sum(length != 1 for length in output.shape) <= 1
+
+
+def _best(scores: Array, count: int) -> Array:
+    """The positions of the largest values of each row, largest first."""
+    return np.argsort(-scores, axis=1, kind="stable")[:, :count]
+
+
+def _number(value: float, kind: str) -> str:
+    return f"{100 * value:.2f} %" if kind == "probability" else f"{value:.4g}"
+
+
+def _file_name(name: str) -> str:
+    """The name of a tensor without what file names cannot hold."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_.") or "tensor"
+
+
+def _naming(path: Path, error: Exception) -> str:
+    return str(error) if str(path) in str(error) else f"{path}: {error}"
+
+
+def _formats(text: str) -> Sequence[str]:
+    found = [part.strip().lower() for part in text.split(",") if part.strip()]
+    for name in found:
+        if name not in _FORMATS:
+            raise InputError(f"unknown format {name!r}{suggest(name, _FORMATS)}")
+    if not found:
+        raise InputError("--format needs png, npz or png,npz")
+    return found
+
+
+@contextlib.contextmanager
+def _progress(total: int) -> Iterator[Callable[[], None]]:
+    """A progress bar on a terminal, if there is more than one input."""
+    if total < 2 or not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, redirect_stdout=sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda: bar.advance(task)

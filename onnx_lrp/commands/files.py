@@ -1,0 +1,82 @@
+"""Writing: folders that are made when the first file is, files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from onnx_lrp.errors import InputError
+from onnx_lrp.image import atomic_write
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+    from onnx_lrp.graph import Array
+
+__all__ = ["Folder", "WriteError"]
+
+
+class WriteError(InputError):
+    """Nothing can be written where the user wants it."""
+
+
+class Folder:
+    """Where files go.
+
+    Args:
+        path: The folder; it is made with the first file.
+        kept: Files that must not be written over.
+
+    Raises:
+        WriteError: No file can be written there.
+    """
+
+    def __init__(self, path: Path, kept: Iterable[Path] = ()):
+        self.path = path
+        self.count = 0
+        """How many files were written."""
+        self._kept = {file.resolve() for file in kept}
+        nearest = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.lexists(folder))
+        if not nearest.is_dir():
+            raise WriteError(f"cannot write to the folder {path}: {nearest if nearest != path.absolute() else 'it'} is a file")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise WriteError(f"cannot write to the folder {path}: permission denied")
+
+    def save(self, name: str, content: Image | Figure | dict[str, Array]) -> Path:
+        """Write a picture, a figure or arrays.
+
+        Args:
+            name: The file's name.
+            content: What to write.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            WriteError: The file cannot be written.
+        """
+        file = self.path / name
+        if file.resolve() in self._kept:
+            raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            atomic_write(file, _writer(content))
+        except OSError as error:
+            raise WriteError(f"cannot write {file}: {error.strerror or error}") from None
+        self.count += 1
+        return file
+
+
+def _writer(content: Image | Figure | dict[str, Array]) -> Callable[[IO[bytes]], object]:
+    import numpy as np
+
+    if isinstance(content, dict):
+        arrays: dict[str, np.ndarray] = content
+        return lambda file: np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    if hasattr(content, "savefig"):
+        return lambda file: content.savefig(file, format="png", dpi=150)
+    return lambda file: content.save(file, format="PNG")

@@ -1,0 +1,179 @@
+"""From what stands on the command line to arrays for the model."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from onnx_lrp.errors import InputError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from onnx_lrp.explainer import Explainer
+    from onnx_lrp.graph import Array, TensorType
+    from onnx_lrp.preprocess import Preprocess
+
+ARRAYS: Final = (".npy", ".npz")
+PICTURES: Final = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".webp", ".avif", ".tif", ".tiff", ".jp2", ".tga", ".ico",
+    ".ppm", ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+"""What is looked for in a folder; a file named by itself is tried as a picture whatever its suffix."""
+
+
+@dataclass
+class Item:
+    """The samples of one file."""
+
+    path: Path
+    feeds: dict[str, Array]
+    """The model's inputs by name, each with a batch axis."""
+    photo: Image | None = None
+    """A picture as the model sees it."""
+
+    @property
+    def count(self) -> int:
+        return max((len(value) for value in self.feeds.values()), default=0)
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file holds arrays, not a picture."""
+    return path.suffix.lower() in ARRAYS
+
+
+def expand(arguments: Iterable[str]) -> list[Path]:
+    """Replace folders by the pictures and arrays in them, and patterns by the files that match. Each file comes once.
+
+    Raises:
+        InputError: A folder without pictures and arrays, or one that cannot be read.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            found.update(dict.fromkeys(_inside(path)))
+        elif glob.has_magic(argument) and not path.exists():
+            matches = sorted(match for match in glob.glob(argument, recursive=True) if Path(match).is_file())  # noqa: PTH207
+            found.update(dict.fromkeys(Path(match) for match in matches or [argument]))
+        else:
+            found[path] = None
+    return list(found)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    except OSError as error:
+        raise InputError(f"cannot read the folder {folder}: {error.strerror or error}") from None
+    wanted = [file for file in files if file.suffix.lower() in (*PICTURES, *ARRAYS)]
+    if not wanted:
+        raise InputError(f"the folder {folder} has no pictures, .npy or .npz files")
+    return wanted
+
+
+def stems(paths: Sequence[Path]) -> Iterator[str]:
+    """The files' names without suffix; those that had one name get a number."""
+    used: set[str] = set()
+    for path in paths:
+        stem, number = path.stem, 1
+        while stem.casefold() in used:
+            number += 1
+            stem = f"{path.stem}_{number}"
+        used.add(stem.casefold())
+        yield stem
+
+
+def model_inputs(explainer: Explainer) -> dict[str, TensorType]:
+    """The inputs that the explained output depends on."""
+    graph = explainer.graph
+    needed = {tensor for node in graph.needed_for([explainer.output_name]) for tensor in node.inputs}
+    return {name: kind for name, kind in graph.inputs.items() if name in needed}
+
+
+def load(path: Path, inputs: dict[str, TensorType], preprocess: Preprocess | None) -> Item:
+    """Read a file.
+
+    Args:
+        path: A picture, .npy or .npz.
+        inputs: The model's inputs.
+        preprocess: What makes of a picture an input; fitted to the model.
+
+    Raises:
+        InputError: The file is missing or damaged, or does not fit the model.
+    """
+    if is_array(path):
+        given = _arrays(path, list(inputs))
+        return Item(path, {name: _batched(value, inputs[name].shape) for name, value in given.items()})
+    if preprocess is None:
+        preprocess = prepare("none", inputs)
+    image = preprocess.load(path)
+    (name, kind), *_ = inputs.items()
+    values = preprocess(image)
+    whole = kind.dtype is not None and kind.dtype.kind in "iu"
+    return Item(path, {name: np.rint(values).astype(kind.dtype) if whole else values}, preprocess.displayed(image))
+
+
+def prepare(name: str | None, inputs: dict[str, TensorType]) -> Preprocess:
+    """A preprocessing by name, fitted to the model. None: as for ImageNet, or 0 to 1 for models of grey pictures.
+
+    Raises:
+        InputError: The model takes no pictures, or the preprocessing is unknown.
+    """
+    from onnx_lrp.preprocess import PRESETS, find
+
+    if len(inputs) != 1:
+        raise InputError(f"the model has {len(inputs)} inputs ({', '.join(inputs)}): give a .npz file with an array for each")
+    (kind,) = inputs.values()
+    fitted = (PRESETS["imagenet"] if name is None else find(name)).fit(kind.shape)
+    return PRESETS["unit"].fit(kind.shape) if name is None and fitted.count == 1 else fitted
+
+
+def _arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    """The arrays of a file by the names of the model's inputs."""
+    try:
+        if path.suffix.lower() == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return {names[0]: _numeric(path, array)} if len(names) == 1 else _one_for_many(path, names)
+        with np.load(path, allow_pickle=False) as file:
+            return {name: _numeric(path, file[key]) for name, key in _keys(path, list(file), names).items()}
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"no such file: {path}") from None
+    except MemoryError:
+        raise InputError(f"{path}: not enough memory for this array") from None
+    except Exception as error:  # noqa: BLE001 - a damaged file fails in many ways inside NumPy; to the user they are one
+        reason = getattr(error, "strerror", None) or "it is no array of numbers, or it is damaged"
+        raise InputError(f"cannot read {path}: {reason}") from None
+
+
+def _one_for_many(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    raise InputError(f"{path}: the model has {len(names)} inputs ({', '.join(names)}): give a .npz file with an array for each")
+
+
+def _keys(path: Path, keys: list[str], names: Sequence[str]) -> dict[str, str]:
+    """For each input of the model the key of its array."""
+    if len(names) == 1 and names[0] not in keys and (len(keys) == 1 or "input" in keys):
+        return {names[0]: "input" if "input" in keys else keys[0]}
+    for name in names:
+        if name not in keys:
+            raise InputError(f"{path} has no array named {name!r}, the model's input; it has: {', '.join(keys) or 'nothing'}")
+    return {name: name for name in names}
+
+
+def _numeric(path: Path, array: Any) -> Array:
+    values: Array = np.asanyarray(array)
+    if values.dtype.kind not in "fiub":
+        raise InputError(f"{path} holds values of type {values.dtype}, not numbers")
+    return values
+
+
+def _batched(values: Array, shape: tuple[int | str | None, ...] | None) -> Array:
+    """Gives a sample without batch axis one."""
+    return values[None] if shape is not None and values.ndim == len(shape) - 1 else values

@@ -1,0 +1,52 @@
+"""Options of composites that follow from how pictures are prepared."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from onnx_lrp.composites import COMPOSITES, make_composite
+from onnx_lrp.errors import CompositeError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["with_bounds"]
+
+
+def with_bounds(
+    model: Path, composite: str, options: dict[str, Any], preprocess: str | None, *, pictures: bool = False
+) -> dict[str, Any]:
+    """Add the smallest and largest input, low and high, if the composite needs them and they follow from the preprocessing.
+
+    Args:
+        model: The model.
+        composite: The composite's key.
+        options: The options given for it, those that are None left out.
+        preprocess: A preset's name or a JSON file; None if not given.
+        pictures: Whether the inputs are pictures, which are then prepared in the usual way if nothing else is said.
+
+    Returns:
+        The options for the composite.
+
+    Raises:
+        CompositeError: The composite is unknown, or options are missing or unknown.
+        OnnxLrpError: The model cannot be read or takes no pictures, or the preprocessing is wrong.
+    """
+    from onnx_lrp.commands.inputs import prepare
+    from onnx_lrp.graph import read_graph
+
+    given = {name: value for name, value in options.items() if value is not None}
+    kind = COMPOSITES.get(composite)
+    bounded = kind is not None and {"low", "high"} <= inspect.signature(kind).parameters.keys()
+    if bounded and not {"low", "high"} <= given.keys() and (pictures or preprocess is not None):
+        inputs = {name: type_ for name, type_ in read_graph(model).inputs.items() if type_.shape is None or len(type_.shape) == 4}
+        fitted = prepare(preprocess, inputs)
+        given = {"low": fitted.low(), "high": fitted.high()} | given
+    try:
+        make_composite(composite, given)
+    except CompositeError as error:
+        text = str(error).replace("low= and high=", "--low and --high")
+        hint = "; with --preprocess they follow from it" if text != str(error) else ""
+        raise CompositeError(text + hint) from None
+    return given
