@@ -21,7 +21,7 @@ from onnx_lrp.errors import InputError, ModelError, suggest
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
 from onnx_lrp.interpreter import Interpreter, Providers, choose_providers, is_cuda
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
-from onnx_lrp.rules.ledger import KeepingLedger, per_sample_sum
+from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.targets import GIVEN, INDEX, MODE, MODES, emit_seed, sample_shape, seed_array, target_indices
 from onnx_lrp.walker import walk
 
@@ -297,7 +297,7 @@ class Explainer:
 
     @cached_property
     def _accountant(self) -> tuple[Interpreter, dict[str, dict[str, list[str]]], list[str]]:
-        """The graph that keeps the account: for each node and category the tensors with per-sample sums."""
+        """The graph that keeps the account: for each node and category the tensors that hold its sums."""
         e = self._emitter()
         seed = emit_seed(e, self.output_name)
         ledgers: dict[str, KeepingLedger] = {}
@@ -307,17 +307,27 @@ class Explainer:
             return ledgers[name]
 
         found = walk(self.plan, e, seed, self.plan.sources, ledger_for)
-        totals = [per_sample_sum(e, seed), *(per_sample_sum(e, found[tensor].tensor) for tensor in self.plan.sources)]
+        totals = [total_of(e, seed), *(total_of(e, found[tensor].tensor) for tensor in self.plan.sources)]
         sums = {name: ledger.sums for name, ledger in ledgers.items()}
         outputs = dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)])
         model, constants = e.model([*self._model_inputs(), *self._seed_inputs()], [onnx.ValueInfoProto(name=name) for name in outputs])
         return Interpreter(model, constants, self._providers, self._threads), sums, totals
 
+    def _one_by_one(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
+        """Runs each sample alone (in a model with a fixed batch: repeated to fill it); each output, a number, becomes one per sample."""
+        batch, copies = feeds[INDEX].shape[0], self._fixed_batch() or 1
+        results = []
+        for sample in range(batch):
+            rows = np.full(copies, sample)
+            part = {name: value[rows] if value.ndim and value.shape[0] == batch else value for name, value in feeds.items()}
+            results.append([float(value) / copies for value in interpreter.run(outputs, part)])
+        return list(np.array(results, np.float64).T)
+
     def account(self, feeds: dict[str, Array]) -> Conservation:
         """The account for the inputs of one explanation; see Explanation.conservation."""
         interpreter, sums, totals = self._accountant
         names = list(dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)]))
-        values = dict(zip(names, self._run(interpreter, names, feeds), strict=True))
+        values = dict(zip(names, self._one_by_one(interpreter, names, feeds), strict=True))
         seed = values[totals[0]]
         zero = np.zeros_like(seed)
         conserving = all(step.rule.conserving for step in self.plan.steps if step.rule is not None)

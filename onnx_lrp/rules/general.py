@@ -107,12 +107,12 @@ def share_by_contribution(site: Site, relevance: Relevance, stab: Stabilizer, fa
 
 def _note_rest(site: Site, upstream: list[Relevance | None], passed: dict[int, Relevance]) -> None:
     """Books what a rule that does not conserve by its definition neither passed on nor lost to the stabiliser."""
-    from onnx_lrp.rules.ledger import per_sample_sum
+    from onnx_lrp.rules.ledger import total_of
 
     e, ledger = site.e, site.ledger
-    rest = per_sample_sum(e, relevance_of(upstream).tensor)
+    rest = total_of(e, relevance_of(upstream).tensor)
     for relevance in passed.values():
-        rest = e.sub(rest, per_sample_sum(e, relevance.tensor))
+        rest = e.sub(rest, total_of(e, relevance.tensor))
     sums = getattr(ledger, "sums", {})
     for noted in sums.get("stabilizer", []):
         rest = e.sub(rest, noted)

@@ -24,7 +24,7 @@ class Ledger:
 
 
 class KeepingLedger(Ledger):
-    """Emits per-sample sums in float64 of what one node received, passed on, and gave to each category."""
+    """Emits sums in float64 of what one node received, passed on, and gave to each category."""
 
     keeps = True
 
@@ -35,11 +35,9 @@ class KeepingLedger(Ledger):
     def note(self, category: str, tensor: str) -> None:
         if category not in (*CATEGORIES, "received", "passed"):
             raise CompositeError(f"unknown category of the account: {category}")
-        self.sums.setdefault(category, []).append(per_sample_sum(self.e, tensor))
+        self.sums.setdefault(category, []).append(total_of(self.e, tensor))
 
 
-def per_sample_sum(e: Emitter, tensor: str) -> str:
-    """The sum over all axes but the first, in float64: (N,)."""
-    double = e.op("Cast", tensor, to=11)
-    flat = e.op("Flatten", double, axis=1)
-    return e.op("ReduceSum", flat, e.ints(1), keepdims=0)
+def total_of(e: Emitter, tensor: str) -> str:
+    """The sum over all elements, in float64. Samples are told apart by running one at a time: inside a model they may lie along any axis."""
+    return e.op("ReduceSum", e.op("Cast", tensor, to=11), keepdims=0)
