@@ -50,6 +50,16 @@ class Explanation:
         names = self._explainer.inputs
         return self.relevances[names[0]] if len(names) == 1 else {name: self.relevances[name] for name in names}
 
+    @property
+    def target_as_given(self) -> Any:
+        """The targets in a form that `Explainer.explain` takes."""
+        several_axes = sum(length != 1 for length in self.output.shape[1:]) > 1
+        return [tuple(position) for position in self.target.tolist()] if several_axes else self.target
+
+    def with_relevances(self, relevances: dict[str, Array]) -> Explanation:
+        """The same explanation with other relevances, computed from several runs; the account stays that of the plain run."""
+        return Explanation(self._explainer, relevances, self.output, self.target, self._feeds)
+
     @cached_property
     def conservation(self) -> Conservation:
         """The account of where relevance went; computed when first asked for, by one more run of a graph that keeps it."""

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from onnx import TensorProto, helper
 
-from onnx_lrp.emitter import embed
+from onnx_lrp.emitter import IR_VERSION, embed
 from onnx_lrp.errors import InputError, ModelError, OnnxLrpError
 from onnx_lrp.folding import fold
+from onnx_lrp.graph.opset import OPSET
 
 if TYPE_CHECKING:
     import onnx
@@ -20,6 +26,9 @@ if TYPE_CHECKING:
     from onnx_lrp.graph import Array
 
 Providers = str | Sequence[Any]
+
+CUDA: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+"""Full float32 precision, and no exhaustive search for the fastest convolution whenever a shape is new."""
 
 EXTERNAL = 4096
 """Constants of more elements are handed to the session beside the model: serialising them would copy them, and stops at 2 GB."""
@@ -50,22 +59,46 @@ def _is_installed(name: str) -> bool:
     return True
 
 
+@cache
 def cuda_is_there() -> bool:
-    """Whether onnxruntime has a CUDA provider and a device for it. Asking for a session would print errors where there is none."""
+    """Whether onnxruntime really loads CUDA. A tiny session tells, with stderr closed: onnxruntime prints errors where it does not."""
     runtime = _runtime()
-    if "CUDAExecutionProvider" not in runtime.get_available_providers():
+    if "CUDAExecutionProvider" not in runtime.get_available_providers() or not _device_may_be_there():
         return False
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", [value], [helper.make_tensor_value_info("y", 1, [1])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    with _silence():
+        try:
+            if hasattr(runtime, "preload_dlls"):
+                runtime.preload_dlls()
+            session = runtime.InferenceSession(model.SerializeToString(), providers=CUDA)
+        except Exception:  # noqa: BLE001 - whatever goes wrong, CUDA cannot be used
+            return False
+    return bool(session.get_providers()[0] == "CUDAExecutionProvider")
+
+
+def _device_may_be_there() -> bool:
+    """A cheap look before the probe: it takes a second, and most machines have no GPU."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
-    return os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/dxg") or _nvidia_driver_on_windows()  # noqa: PTH110
+    return os.name == "nt" or any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg", "/dev/nvhost-ctrl-gpu"))
 
 
-def _nvidia_driver_on_windows() -> bool:
-    if os.name != "nt":
-        return False
-    import ctypes.util
-
-    return ctypes.util.find_library("nvcuda") is not None
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Sends what native code writes to stderr, and what preload_dlls prints, nowhere."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def choose_providers(providers: Providers) -> list[Any]:
@@ -82,10 +115,7 @@ def choose_providers(providers: Providers) -> list[Any]:
         raise InputError("CUDA was asked for, but there is no GPU, no driver, or an onnxruntime without CUDA")
     if providers == "cpu" or not cuda_is_there():
         return ["CPUExecutionProvider"]
-    runtime = _runtime()
-    if hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()
-    return [("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+    return CUDA
 
 
 def is_cuda(providers: Sequence[Any]) -> bool:
