@@ -192,12 +192,15 @@ class Emitter:
     def unbroadcast(self, tensor: str, like: str, result: str) -> str:
         """Sums a tensor shaped like `result` over the axes along which `like` was repeated to get that shape.
 
-        The two names are tensors of the model and give the shapes.
+        The two names are tensors of the model and give the shapes. An unknown length may be one, unless it has the same name in both.
         """
         from_shape, to_shape = self.graph.shape(like), self.graph.shape(result)
         if from_shape is None or to_shape is None:
             return self.unbroadcast_at_run_time(tensor, like)
         lead = len(to_shape) - len(from_shape)
+        pairs = zip(from_shape, to_shape[lead:], strict=True)
+        if not all(isinstance(own, int) or own == length is not None or length == 1 for own, length in pairs):
+            return self.unbroadcast_at_run_time(tensor, like)
         axes = [lead + i for i, length in enumerate(from_shape) if length == 1 and to_shape[lead + i] != 1]
         tensor = self.reduce_sum(tensor, axes)
         return self.op("Squeeze", self.reduce_sum(tensor, range(lead)), self.ints(*range(lead))) if lead else tensor

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.emitter import Emitter, embed
 from onnx_lrp.errors import InputError, ModelError, suggest
+from onnx_lrp.feeds import Input, feeds_for, value_info
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
 from onnx_lrp.interpreter import Interpreter, Providers, choose_providers, is_cuda
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
@@ -27,8 +27,6 @@ from onnx_lrp.walker import walk
 
 if TYPE_CHECKING:
     from onnx_lrp.rules import Rule
-
-Input: TypeAlias = "Array | Mapping[str, Array]"
 
 
 class Explanation:
@@ -136,12 +134,12 @@ class Explainer:
 
     def _model_inputs(self) -> list[onnx.ValueInfoProto]:
         needed = {tensor for node in self.graph.needed_for([self.output_name]) for tensor in node.inputs}
-        return [_info(name, kind.dtype, kind.shape) for name, kind in self.graph.inputs.items() if name in needed]
+        return [value_info(name, kind.dtype, kind.shape) for name, kind in self.graph.inputs.items() if name in needed]
 
     def _seed_inputs(self) -> list[onnx.ValueInfoProto]:
         rank = self.graph.rank(self.output_name)
-        given = _info(GIVEN, np.float32, None if rank is None else (None,) * rank)
-        return [_info(INDEX, np.int64, (None,)), _info(MODE, np.int64, ()), given]
+        given = value_info(GIVEN, np.float32, None if rank is None else (None,) * rank)
+        return [value_info(INDEX, np.int64, (None,)), value_info(MODE, np.int64, ()), given]
 
     def _compile(self) -> tuple[Interpreter, dict[str, str]]:
         e = self._emitter()
@@ -161,11 +159,11 @@ class Explainer:
         seed = "target_relevance"
         names = self._relevances(e, seed)
         shape = self.graph.shape(self.output_name)
-        outputs = [_info(self.output_name, np.float32, shape)]
+        outputs = [value_info(self.output_name, np.float32, shape)]
         for name, tensor in names.items():
             public = "relevance" if len(names) == 1 else f"relevance:{name}"
-            outputs.append(_info(e.op("Identity", tensor, output=public), np.float32, self.graph.shape(self._wanted[name])))
-        model, constants = e.model([*self._model_inputs(), _info(seed, np.float32, shape)], outputs)
+            outputs.append(value_info(e.op("Identity", tensor, output=public), np.float32, self.graph.shape(self._wanted[name])))
+        model, constants = e.model([*self._model_inputs(), value_info(seed, np.float32, shape)], outputs)
         return embed(model, constants)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -242,24 +240,7 @@ class Explainer:
         return value if name == GIVEN and value.shape[0] == 1 else np.repeat(value, count, 0)
 
     def _feeds(self, x: Input) -> tuple[dict[str, Array], int]:
-        names = [value.name for value in self._model_inputs()]
-        given = {k: v for k, v in x.items() if k in names or k not in self.graph.inputs} if isinstance(x, Mapping) else {names[0]: x}
-        if not isinstance(x, Mapping) and len(names) != 1:
-            raise InputError(f"the model has {len(names)} inputs ({', '.join(names)}): pass a dict name -> array")
-        for name in given:
-            if name not in names:
-                raise InputError(f"the model has no input {name!r}" + suggest(name, names))
-        missing = [name for name in names if name not in given]
-        if missing:
-            raise InputError(f"input {missing[0]!r} is missing")
-        feeds = {name: _fitting(name, given[name], self.graph.inputs[name].dtype, self.graph.inputs[name].shape) for name in names}
-        batches = {value.shape[0] for value in feeds.values() if value.ndim}
-        if len(batches) != 1:
-            raise InputError(f"the inputs have different numbers of samples: {sorted(batches)}")
-        batch = batches.pop()
-        if batch == 0:
-            raise InputError("the input has no samples")
-        return feeds, batch
+        return feeds_for(x, [value.name for value in self._model_inputs()], self.graph.inputs)
 
     def _seed_feeds(self, target: Any, seed: Any, batch: int) -> dict[str, Array]:
         shape = self.graph.shape(self.output_name)
@@ -350,32 +331,6 @@ class Explainer:
             entries.append(Entry(step.view.name, step.view.op, str(step.rule), received, passed, kept))
         inputs = sum((values[t] for t in totals[1:]), zero)
         return Conservation(seed, inputs, entries, conserving)
-
-
-def _info(name: str, dtype: Any, shape: Sequence[int | str | None] | None) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype or np.float32)), shape)
-
-
-def _fitting(name: str, value: Any, dtype: Any, shape: tuple[int | str | None, ...] | None) -> Array:
-    """An input as an array of the right type, checked against the model's shape but for the batch."""
-    try:
-        array = np.asarray(value)
-    except (TypeError, ValueError):
-        raise InputError(f"input {name!r} is no array") from None
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"input {name!r} has type {array.dtype}, which is not numeric")
-    if shape is not None and (
-        array.ndim != len(shape) or any(isinstance(w, int) and w != h for w, h in zip(shape[1:], array.shape[1:], strict=True))
-    ):
-        wanted = "(" + ", ".join("N" if i == 0 else str(length or "?") for i, length in enumerate(shape)) + ")"
-        raise InputError(f"input {name!r} has shape {array.shape}, the model wants {wanted}")
-    if array.ndim == 0:
-        raise InputError(f"input {name!r} has no batch axis")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"input {name!r} has {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
-    if dtype is not None and np.dtype(dtype).kind in "iu" and array.dtype.kind == "f":
-        raise InputError(f"input {name!r} wants {np.dtype(dtype)}, not {array.dtype}")
-    return np.ascontiguousarray(array.astype(dtype or np.float32, copy=False))
 
 
 def _targets_per_sample(target: Any, batch: int) -> int | None:

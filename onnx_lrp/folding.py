@@ -23,7 +23,8 @@ def _slice(_: Attributes, x: Array, starts: Array, ends: Array, axes: Array | No
     for index, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         step = 1 if steps is None else int(steps[index])
         axis = index if axes is None else int(axes[index])
-        parts[axis] = slice(*slice(start, end, step).indices(x.shape[axis])) if step > 0 else slice(start, None if end < -x.shape[axis] else end, step)
+        beyond = step < 0 and end < -x.shape[axis]  # Python reads a negative end as counted from the back
+        parts[axis] = slice(start, None if beyond else end, step)
     return x[tuple(parts)]
 
 

@@ -129,7 +129,7 @@ def choose_output(graph: Graph, name: str | None, *, keep_final_activation: bool
         keep_final_activation: explain behind a final Softmax, LogSoftmax or Sigmoid instead of before it.
     """
     if name is None:
-        floats = [tensor for tensor in graph.outputs if graph.type_of(tensor).is_float and tensor not in graph.constants]
+        floats = [tensor for tensor in graph.outputs if graph.type_of(tensor).is_float and tensor in graph.producers]
         if not floats:
             raise ModelError("the model has no float output that could be explained")
         tensor = floats[0]
@@ -142,7 +142,7 @@ def choose_output(graph: Graph, name: str | None, *, keep_final_activation: bool
     behind = tensor
     while (maker := graph.producers.get(behind)) is not None and maker.op in ("Reshape", "Flatten", "Squeeze", "Identity"):
         behind = maker.input(0)
-    if maker is not None and maker.op in FINAL_ACTIVATIONS and not maker.domain:
+    if maker is not None and maker.op in FINAL_ACTIVATIONS and not maker.domain and maker.input(0) in graph.producers:
         return maker.input(0), maker.op
     return tensor, None
 
@@ -196,12 +196,7 @@ def carrying_inputs(node: Node, graph: Graph) -> list[int]:
 
 def find_path(graph: Graph, sources: Sequence[str], output: str) -> tuple[set[str], list[Node]]:
     """The tensors and nodes between the sources and the output that relevance flows through."""
-    reached, carrying = set(sources), {}
-    for node in graph.nodes:
-        inputs = [node.inputs[index] for index in carrying_inputs(node, graph) if node.inputs[index] in reached]
-        if inputs:
-            carrying[node.name] = inputs
-            reached.update(tensor for tensor in node.outputs if tensor and graph.type_of(tensor).is_float)
+    reached, carrying = _reach(graph, sources)
     if output not in reached:
         return set(), []
     path, nodes = {output}, []
@@ -210,6 +205,17 @@ def find_path(graph: Graph, sources: Sequence[str], output: str) -> tuple[set[st
             nodes.append(node)
             path.update(carrying[node.name])
     return path, nodes[::-1]
+
+
+def _reach(graph: Graph, sources: Sequence[str]) -> tuple[set[str], dict[str, list[str]]]:
+    """The tensors that depend on the sources by ways that relevance can go, and for each node on such a way its inputs there."""
+    reached, carrying = set(sources), {}
+    for node in graph.nodes:
+        inputs = [node.inputs[index] for index in carrying_inputs(node, graph) if node.inputs[index] in reached]
+        if inputs:
+            carrying[node.name] = inputs
+            reached.update(tensor for tensor in node.outputs if tensor and graph.type_of(tensor).is_float)
+    return reached, carrying
 
 
 def nonnegative_tensors(graph: Graph) -> set[str]:
@@ -229,6 +235,7 @@ def make_plan(graph: Graph, composite: Composite, sources: list[str], output: st
         CompositeError: a rule does not fit its node.
     """
     path, nodes = find_path(graph, sources, output)
+    reached, _ = _reach(graph, sources)
     views = _views(graph, nodes, sources)
     steps = []
     for view in views:
@@ -236,7 +243,8 @@ def make_plan(graph: Graph, composite: Composite, sources: list[str], output: st
         problem = "" if operator else view.op
         if operator is not None:
             try:
-                operator.data_inputs(view.node, graph)
+                carried = operator.data_inputs(view.node, graph)
+                problem = _lost(view.node, operator, carried, reached, path)
             except UnsupportedOperatorError as error:
                 problem = error.nodes[0][1]
         if operator is None or problem:
@@ -248,6 +256,15 @@ def make_plan(graph: Graph, composite: Composite, sources: list[str], output: st
         rule.check(view.node, operator)
         steps.append(Step(view, operator, rule))
     return Plan(graph, steps, sources, output, path)
+
+
+def _lost(node: Node, operator: Operator, carried: list[int], reached: set[str], path: set[str]) -> str:
+    """What of a node depends on the explained inputs in a way that its operator knows nothing of; '' when there is no such thing."""
+    parameters = [index for index, tensor in enumerate(node.inputs) if tensor in reached and index not in carried]
+    if parameters:
+        return f"{node.op} with a computed parameter {node.inputs[parameters[0]]!r}"
+    further = [tensor for tensor in node.outputs[1:] if tensor in path]
+    return f"the output {further[0]!r} of {node.op}" if further and not operator.several_outputs else ""
 
 
 def _views(graph: Graph, nodes: list[Node], sources: list[str]) -> list[NodeView]:

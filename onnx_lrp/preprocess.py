@@ -345,5 +345,5 @@ def _eight_bits(values: NDArray[Any], mode: str) -> NDArray[np.uint8]:
     elif mode != "F" and low >= 0 and high <= 65535:
         grey /= 257
     elif low < 0 or high > 255:
-        grey = (grey - low) * (255 / (high - low))
+        grey = (grey - low) * (255 / (high - low or 1.0))
     return np.rint(grey).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files use."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of reference data beside the repository: trained models, photographs, maps of other implementations."""
+    """The reference data beside the repository; its tests skip without it, except in CI, which has to have it."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
+        message = f"no reference data in {folder}"
         if os.environ.get("CI") == "true":
-            pytest.fail(f"no reference data in {folder}")
-        pytest.skip("the reference data are not beside the repository")
+            pytest.fail(f"CI must run this test: {message}")
+        pytest.skip(message)
     return folder

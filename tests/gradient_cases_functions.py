@@ -25,13 +25,14 @@ def _of(kind: str, name: str, x: Any, parameters: dict[str, Any] | None = None, 
 
 
 ACTIVATIONS = [
-    *(_of(kind, "default", WIDE) for kind in "Relu Sigmoid Tanh Softplus Softsign HardSwish Mish Abs Exp Sin Cos Sinh Cosh Atan Asinh".split()),
-    *(_of(kind, "default", WIDE) for kind in "LeakyRelu Elu Celu Selu HardSigmoid ThresholdedRelu Shrink Clip Swish".split()),
+    *(_of(kind, "default", WIDE) for kind in ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "HardSwish", "Mish", "Abs", "Exp")),
+    *(_of(kind, "default", WIDE) for kind in ("Sin", "Cos", "Sinh", "Cosh", "Atan", "Asinh", "LeakyRelu", "Elu", "Celu", "Selu")),
+    *(_of(kind, "default", WIDE) for kind in ("HardSigmoid", "ThresholdedRelu", "Shrink", "Clip", "Swish")),
     Case("default", "Erf", op("Erf"), {"x": WIDE}, free=(0, 1), function=erf),
     Case("default", "onnx_lrp.Gelu", op("Gelu"), {"x": WIDE}, opset=20, free=(0, 1), function=gelu),
-    *(_of(kind, "flat", WIDE) for kind in "Floor Ceil Round Sign".split()),
-    *(_of(kind, "positive", POSITIVE) for kind in "Log Sqrt".split()),
-    *(_of(kind, "inside", INSIDE) for kind in "Asin Acos Atanh Tan".split()),
+    *(_of(kind, "flat", WIDE) for kind in ("Floor", "Ceil", "Round", "Sign")),
+    *(_of(kind, "positive", POSITIVE) for kind in ("Log", "Sqrt")),
+    *(_of(kind, "inside", INSIDE) for kind in ("Asin", "Acos", "Atanh", "Tan")),
     _of("Acosh", "above_one", ABOVE_ONE),
     _of("Reciprocal", "both_signs", WIDE),
     _of("Tan", "beyond_the_pole", np.array([2.0, 3.0, -2.5])),
@@ -56,8 +57,7 @@ ACTIVATIONS = [
     _of("Pow", "cube", WIDE, {"p": np.float32(3.0)}),
     _of("Pow", "root", POSITIVE, {"p": np.float32(0.5)}),
     _of("Pow", "negative", POSITIVE, {"p": np.array([-1.5])}),
-    _of("Pow", "each_its_own", POSITIVE, {"p": np.array([1.0, 2.0, 3.0, 0.5, -1.0, 2.5])}),
-    _of("Pow", "repeats", np.array([[0.5], [2.0]]), {"p": np.array([[[1.0, 2.0, 3.0]], [[0.5, 1.5, -1.0]]])}),
+    Case("each_its_own", "Pow", op("Pow", "x p"), {"x": POSITIVE}, {"p": np.array([1.0, 2.0, 3.0, 0.5, -1.0, 2.5])}),
     Case("int_exponent", "Pow", op("Pow", "x p"), {"x": WIDE}, {"p": np.array(2)}, free=(0, 1), function=lambda x, p: x**p),
 ]
 
@@ -73,18 +73,30 @@ NORMALISATIONS = [
     _of("RMSNormalization", "last", (2, 3, 4), {"s": (4,)}),
     _of("RMSNormalization", "two_axes", (2, 3, 4), {"s": (3, 4)}, axis=1, epsilon=0.1),
     *(
-        Case(f"size_{size}", "LRN", op("LRN", size=size, alpha=2.0, beta=0.6, bias=1.5), {"x": (2, 5, 2, 3)}, free=(0, 2, 3),
-             function=lambda x, size=size: window_norm(x, size, 2.0, 0.6, 1.5))
+        Case(
+            f"size_{size}",
+            "LRN" if size % 2 else "onnx_lrp.LRN",
+            op("LRN", size=size, alpha=2.0, beta=0.6, bias=1.5),
+            {"x": (2, 5, 2, 3)},
+            free=(0, 2, 3),
+            function=lambda x, size=size: window_norm(x, size, 2.0, 0.6, 1.5),
+        )
         for size in (1, 2, 3, 4, 5, 7)
     ),
     Case("default", "LRN", op("LRN", size=3), {"x": (1, 4, 2, 2)}, free=(0, 2, 3), function=lambda x: window_norm(x, 3, 1e-4, 0.75, 1.0)),
-]  # fmt: skip
+]
 
 SOFTMAX = [
     *(_of(kind, f"axis_{axis}", (2, 3, 4), axis=axis) for kind in ("Softmax", "LogSoftmax") for axis in (-1, 0, 1, 2, -2)),
     *(_of(kind, "default", (2, 5)) for kind in ("Softmax", "LogSoftmax")),
-    Case("opset_11", "Softmax", op("Softmax", axis=1), {"x": (2, 2, 3)}, opset=11,
-         function=lambda x: (np.exp(x) / np.exp(x).sum((1, 2), keepdims=True))),
-]  # fmt: skip
+    Case(
+        "opset_11",
+        "Softmax",
+        op("Softmax", axis=1),
+        {"x": (2, 2, 3)},
+        opset=11,
+        function=lambda x: np.exp(x) / np.exp(x).sum((1, 2), keepdims=True),
+    ),
+]
 
 CASES = [*ACTIVATIONS, *NORMALISATIONS, *SOFTMAX]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from gradients import Case
 from models import op
-from oracles import conv_transpose, lp_pool
+from oracles import conv_transpose, lp_pool, max_pool
 
 
 def _layer(name: str, kind: str, x: tuple[int, ...], weight: tuple[int, ...], *, bias: bool = True, **attributes: Any) -> Case:
@@ -54,11 +54,12 @@ TRANSPOSED = [
     _layer("2d_stride_pads", "ConvTranspose", (2, 2, 3, 4), (2, 3, 3, 4), strides=[2, 3], pads=[1, 0, 1, 2]),
     _layer("2d_output_padding", "ConvTranspose", (1, 2, 3, 3), (2, 2, 3, 3), strides=[2, 3], output_padding=[1, 2], pads=[1, 1, 1, 1]),
     _layer("2d_dilation", "ConvTranspose", (1, 2, 3, 4), (2, 2, 3, 2), dilations=[2, 3], strides=[2, 1]),
-    _layer("2d_output_padding_of_dilation", "ConvTranspose", (1, 2, 3, 4), (2, 2, 3, 2), dilations=[2, 3], output_padding=[1, 2]),
     _layer("2d_group", "ConvTranspose", (2, 4, 3, 3), (4, 3, 2, 3), group=2, strides=[2, 1]),
     _layer("2d_depthwise", "ConvTranspose", (2, 3, 3, 4), (3, 1, 3, 3), group=3, strides=[2, 2], pads=[1, 1, 1, 1]),
     _layer("2d_output_shape", "ConvTranspose", (1, 2, 3, 4), (2, 2, 3, 3), strides=[2, 2], output_shape=[6, 8]),
-    _layer("2d_output_shape_upper", "ConvTranspose", (1, 2, 3, 4), (2, 2, 3, 3), strides=[2, 2], output_shape=[6, 8], auto_pad="SAME_UPPER"),
+    _layer(
+        "2d_output_shape_upper", "ConvTranspose", (1, 2, 3, 4), (2, 2, 3, 3), strides=[2, 2], output_shape=[6, 8], auto_pad="SAME_UPPER"
+    ),
     _layer("2d_same_upper", "ConvTranspose", (1, 2, 3, 4), (2, 2, 3, 4), strides=[2, 2], auto_pad="SAME_UPPER"),
     _layer("2d_same_lower", "ConvTranspose", (1, 2, 3, 4), (2, 2, 3, 4), strides=[2, 2], auto_pad="SAME_LOWER"),
     _layer("2d_valid", "ConvTranspose", (1, 2, 3, 4), (2, 2, 3, 4), strides=[2, 2], auto_pad="VALID"),
@@ -74,7 +75,9 @@ DENSE = [
     Case("trans_a", "Gemm", op("Gemm", "x w b", transA=1, alpha=2.0, beta=0.5), {"x": (4, 3)}, {"w": (4, 2), "b": (3, 1)}, free=(1,)),
     Case("data_on_the_right", "onnx_lrp.Linear", op("Gemm", "w x b", transA=1, transB=1), {"x": (3, 4)}, {"w": (4, 2), "b": (2, 3)}),
     Case("matmul", "Gemm", [op("MatMul", "x w", "h"), op("Add", "b h")], MATRIX, {"w": (4, 2), "b": (2,)}),
-    Case("rank_3", "onnx_lrp.Linear", [op("MatMul", "x w", "h"), op("Add", "h b")], {"x": (2, 3, 4)}, {"w": (4, 5), "b": (5,)}, free=(0, 1)),
+    Case(
+        "rank_3", "onnx_lrp.Linear", [op("MatMul", "x w", "h"), op("Add", "h b")], {"x": (2, 3, 4)}, {"w": (4, 5), "b": (5,)}, free=(0, 1)
+    ),
     Case("left", "onnx_lrp.Linear", op("MatMul", "w x"), {"x": (2, 4, 3)}, {"w": (5, 4)}, free=(0, 2)),
     Case("left_of_matrix", "onnx_lrp.Linear", op("MatMul", "w x"), {"x": (4, 3)}, {"w": (5, 4)}, free=(1,)),
     Case("batch_of_weights", "onnx_lrp.Linear", op("MatMul", "x w"), {"x": (2, 3, 4)}, {"w": (2, 4, 5)}),
@@ -97,31 +100,47 @@ SCALES = [
     Case("div_into", "onnx_lrp.Scale", op("Div", "c x"), {"x": np.array([[0.5, -2.0, 3.0]])}, {"c": (2, 3)}),
     Case("neg", "onnx_lrp.Scale", op("Neg"), {"x": (2, 3)}),
     Case("two", "onnx_lrp.Scale", [op("Mul", "x a", "h"), op("Add", "h b")], {"x": (2, 1, 2)}, {"a": (3, 1), "b": (2,)}, free=(0, 2)),
-    Case("batch_norm", "onnx_lrp.Scale", op("BatchNormalization", "x s b m v", epsilon=1e-2), {"x": (2, 3, 4)},
-         {"s": (3,), "b": (3,), "m": (3,), "v": np.array([0.5, 2.0, 1.0])}, free=(0, 2)),
-]  # fmt: skip
+    Case(
+        "batch_norm",
+        "onnx_lrp.Scale",
+        op("BatchNormalization", "x s b m v", epsilon=1e-2),
+        {"x": (2, 3, 4)},
+        {"s": (3,), "b": (3,), "m": (3,), "v": np.array([0.5, 2.0, 1.0])},
+        free=(0, 2),
+    ),
+]
 
 
 def _pool(name: str, kind: str, x: tuple[int, ...], **attributes: Any) -> Case:
     free = (0,) if attributes.get("auto_pad", "").startswith("SAME") else tuple(axis for axis in range(len(x)) if axis != 1)
-    function = partial(lp_pool, **attributes) if "LpPool" in kind else None
+    function = partial(lp_pool, **attributes) if "LpPool" in kind else max_pool if kind == "GlobalMaxPool" else None
     return Case(name, kind, op(kind, "x", **attributes), {"x": x}, free=free, function=function)
 
 
+BOTH, ALL_THREE = ("AveragePool", "MaxPool"), ("AveragePool", "MaxPool", "LpPool")
 POOLS = [
-    *(_pool("1d", kind, (2, 2, 7), kernel_shape=[3], strides=[2]) for kind in ("AveragePool", "MaxPool", "LpPool")),
-    *(_pool("2d_tiled", kind, (2, 2, 4, 6), kernel_shape=[2, 3], strides=[2, 3]) for kind in ("AveragePool", "MaxPool", "LpPool")),
-    *(_pool("2d_left_over", kind, (1, 2, 5, 7), kernel_shape=[2, 3], strides=[2, 3]) for kind in ("AveragePool", "MaxPool", "LpPool")),
-    *(_pool("2d_stride_one", kind, (1, 2, 4, 5), kernel_shape=[3, 2], pads=[1, 1, 1, 0]) for kind in ("AveragePool", "MaxPool", "LpPool")),
-    *(_pool("2d_overlap", kind, (2, 1, 6, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 1, 2]) for kind in ("AveragePool", "MaxPool", "LpPool")),
-    *(_pool("2d_same", kind, (1, 2, 5, 6), kernel_shape=[3, 2], strides=[2, 2], auto_pad="SAME_UPPER") for kind in ("AveragePool", "MaxPool")),
-    *(_pool("2d_same_lower", kind, (1, 2, 5, 6), kernel_shape=[2, 4], strides=[1, 2], auto_pad="SAME_LOWER") for kind in ("AveragePool", "MaxPool")),
-    *(_pool("2d_valid", kind, (1, 2, 6, 6), kernel_shape=[3, 2], strides=[2, 3], auto_pad="VALID") for kind in ("AveragePool", "MaxPool")),
-    *(_pool("2d_ceil", kind, (1, 2, 6, 7), kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1) for kind in ("AveragePool", "MaxPool")),
-    *(_pool("2d_ceil_pads", kind, (2, 1, 6, 5), kernel_shape=[3, 3], strides=[2, 3], pads=[1, 1, 0, 0], ceil_mode=1) for kind in ("AveragePool", "MaxPool")),
-    *(_pool("3d", kind, (1, 2, 4, 3, 4), kernel_shape=[2, 2, 3], strides=[2, 1, 1], pads=[0, 1, 1, 0, 0, 1]) for kind in ("AveragePool", "MaxPool")),
+    *(_pool("1d", kind, (2, 2, 7), kernel_shape=[3], strides=[2]) for kind in ALL_THREE),
+    *(_pool("2d_tiled", kind, (2, 2, 4, 6), kernel_shape=[2, 3], strides=[2, 3]) for kind in ALL_THREE),
+    *(_pool("2d_left_over", kind, (1, 2, 5, 7), kernel_shape=[2, 3], strides=[2, 3]) for kind in ALL_THREE),
+    *(_pool("2d_stride_one", kind, (1, 2, 4, 5), kernel_shape=[3, 2], pads=[1, 1, 1, 0]) for kind in ALL_THREE),
+    *(_pool("2d_overlap", kind, (2, 1, 6, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 1, 2]) for kind in ALL_THREE),
+    *(_pool("2d_same", kind, (1, 2, 5, 6), kernel_shape=[3, 2], strides=[2, 2], auto_pad="SAME_UPPER") for kind in BOTH),
+    *(_pool("2d_valid", kind, (1, 2, 6, 6), kernel_shape=[3, 2], strides=[2, 3], auto_pad="VALID") for kind in BOTH),
+    *(_pool("2d_ceil", kind, (1, 2, 6, 7), kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1) for kind in BOTH),
+    *(_pool("2d_ceil_pads", kind, (2, 1, 6, 5), kernel_shape=[3, 3], strides=[2, 3], pads=[1, 1, 0, 0], ceil_mode=1) for kind in BOTH),
+    *(_pool("3d", kind, (1, 2, 4, 3, 4), kernel_shape=[2, 2, 3], strides=[2, 1, 1], pads=[0, 1, 1, 0, 0, 1]) for kind in BOTH),
+    _pool("2d_same_lower", "AveragePool", (1, 2, 5, 6), kernel_shape=[2, 4], strides=[1, 2], auto_pad="SAME_LOWER"),
     _pool("2d_count_pad", "AveragePool", (1, 2, 5, 4), kernel_shape=[3, 2], strides=[2, 1], pads=[1, 1, 1, 0], count_include_pad=1),
-    _pool("2d_count_pad_ceil", "AveragePool", (1, 1, 6, 5), kernel_shape=[3, 3], strides=[2, 2], pads=[1, 0, 0, 1], count_include_pad=1, ceil_mode=1),
+    _pool(
+        "2d_same_count_pad", "AveragePool", (1, 2, 5, 4), kernel_shape=[3, 2], strides=[2, 1], auto_pad="SAME_UPPER", count_include_pad=1
+    ),
+    Case(
+        "2d_same_lower",
+        "MaxPool",
+        op("MaxPool", kernel_shape=[2, 4], strides=[1, 2], auto_pad="SAME_LOWER"),
+        {"x": (1, 2, 5, 6)},
+        function=partial(max_pool, kernel_shape=[2, 4], strides=[1, 2], pads=[1, 1, 0, 1]),
+    ),
     _pool("2d_dilation", "MaxPool", (1, 2, 6, 7), kernel_shape=[2, 3], dilations=[3, 2], strides=[1, 2], pads=[1, 2, 1, 2]),
     _pool("2d_storage_order", "MaxPool", (1, 2, 5, 4), kernel_shape=[3, 2], strides=[2, 2], storage_order=1),
     _pool("2d_dilation", "LpPool", (1, 1, 6, 5), kernel_shape=[2, 2], dilations=[3, 2], strides=[2, 1]),
@@ -131,6 +150,16 @@ POOLS = [
     *(_pool("1d", kind, (2, 3, 4)) for kind in ("GlobalAveragePool", "GlobalMaxPool")),
     *(_pool("3d", kind, (1, 2, 2, 3, 2)) for kind in ("GlobalAveragePool", "GlobalMaxPool")),
     *(_pool(f"2d_p{p}", "GlobalLpPool", (2, 2, 3, 4), p=p) for p in (1, 2, 3)),
+    _pool(
+        "2d_count_pad_ceil",
+        "AveragePool",
+        (1, 1, 6, 5),
+        kernel_shape=[3, 3],
+        strides=[2, 2],
+        pads=[1, 0, 0, 1],
+        count_include_pad=1,
+        ceil_mode=1,
+    ),
 ]
 
 
@@ -143,10 +172,17 @@ def _reductions() -> list[Case]:
                 Case(f"one_axis_{keep}", kind, op(kind, "x a", keepdims=keep), x, {"a": np.array([1])}, free=free),
                 Case(f"negative_axes_{keep}", kind, op(kind, "x a", keepdims=keep), x, {"a": np.array([-1, 1])}, free=free),
                 Case(f"outer_axes_{keep}", kind, op(kind, "x a", keepdims=keep), x, {"a": np.array([2, 0])}, free=free),
-                Case(f"all_axes_{keep}", kind, op(kind, "x", keepdims=keep), x, free=free),
+                Case(
+                    f"all_axes_{keep}",
+                    kind,
+                    [op(kind, "x", "h", keepdims=keep), op("Reshape", "h one")],
+                    x,
+                    {"one": np.array([1])},
+                    free=free,
+                ),
             ]
         none = op(kind, "x a", noop_with_empty_axes=1)
-        cases.append(Case("no_axes", kind, none, x, {"a": np.zeros(0, np.int64)}, free=free, function=lambda x, a: x.copy()))  # noqa: ARG005
+        cases.append(Case("no_axes", kind, none, x, {"a": np.zeros(0, np.int64)}, free=free, function=lambda x, a: x + a.size))
         cases.append(Case("opset_13", kind, op(kind, "x", axes=[-2], keepdims=0), x, opset=11, free=free))
     return cases
 
@@ -161,7 +197,9 @@ def _resizes() -> list[Case]:
     for mode, coordinates in itertools.product(("nearest", "linear"), _COORDINATES):
         resize = {"mode": mode, "coordinate_transformation_mode": coordinates}
         cases.append(Case(f"{mode}_{coordinates}_scales", "Resize", op("Resize", "x - s", **resize), x, {"s": up}))
-        cases.append(Case(f"{mode}_{coordinates}_sizes", "Resize", op("Resize", "x - - t", **resize), x, {"t": np.array([2, 2, 5, 3])}))
+        cases.append(
+            Case(f"{mode}_{coordinates}_sizes", "Resize", op("Resize", "x - - t", **resize), x, {"t": np.array([2, 2, 5, 3])}, free=None)
+        )
     for nearest in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"):
         shrink = op("Resize", "x - s", mode="nearest", nearest_mode=nearest, coordinate_transformation_mode="asymmetric")
         cases.append(Case(f"nearest_{nearest}", "Resize", shrink, x, {"s": mixed}))
@@ -170,15 +208,47 @@ def _resizes() -> list[Case]:
         Case("linear_down", "Resize", resize, x, {"s": down}),
         Case("linear_1d", "Resize", resize, {"x": (2, 3, 4)}, {"s": np.array([1, 1, 2.5])}),
         Case("linear_3d", "Resize", resize, {"x": (1, 2, 2, 3, 2)}, {"s": np.array([1, 1, 2, 1.5, 2])}),
-        Case("linear_antialias", "Resize", op("Resize", "x - s", mode="linear", antialias=1), {"x": (1, 1, 6, 8)}, {"s": np.array([1, 1, 0.5, 0.5])}),
+        Case(
+            "linear_antialias",
+            "Resize",
+            op("Resize", "x - s", mode="linear", antialias=1),
+            {"x": (1, 1, 6, 8)},
+            {"s": np.array([1, 1, 0.5, 0.5])},
+        ),
         Case("cubic", "Resize", op("Resize", "x - s", mode="cubic"), x, {"s": up}),
         Case("axes", "Resize", op("Resize", "x - s", axes=[3, 2], mode="linear"), x, {"s": np.array([2, 1.5])}),
-        Case("axes_negative", "Resize", op("Resize", "x - - t", axes=[-1], mode="nearest"), x, {"t": np.array([9])}),
-        Case("upsample_9", "Resize", op("Upsample", "x s", mode="nearest"), x, {"s": up}, opset=9, function=lambda x, s: x.repeat(2, 2).repeat(3, 3)),
+        Case(
+            "axes_negative",
+            "Resize",
+            op("Resize", "x - - t", axes=[-1], mode="nearest"),
+            x,
+            {"t": np.array([9])},
+            function=lambda x, t: x[..., np.ceil((np.arange(t[0]) + 0.5) * 4 / t[0] - 1).astype(int)],
+        ),
+        Case(
+            "upsample_9",
+            "Resize",
+            op("Upsample", "x s", mode="nearest"),
+            x,
+            {"s": up},
+            opset=9,
+            function=lambda x, s: x.repeat(s[2], 2).repeat(s[3], 3),
+        ),
     ]
     for policy in ("not_larger", "not_smaller"):
         keep = op("Resize", "x - - t", axes=[2, 3], mode="linear", keep_aspect_ratio_policy=policy)
         cases.append(Case(f"linear_{policy}", "Resize", keep, x, {"t": np.array([7, 7])}))
+    for mode in ("nearest", "linear"):
+        crop = op("Resize", "x r - t", axes=[2, 3], mode=mode, coordinate_transformation_mode="tf_crop_and_resize", extrapolation_value=3.0)
+        cases.append(Case(f"{mode}_crop", "Resize", crop, x, {"r": np.array([0.1, 0.3, 0.8, 1.2]), "t": np.array([4, 5])}))
+    batch = [
+        op("Shape", "x", "s"),
+        op("Slice", "s zero two", "lead"),
+        op("Concat", "lead tail", "t", axis=0),
+        op("Resize", "x - - t", mode="linear"),
+    ]
+    constants = {"zero": np.array([0]), "two": np.array([2]), "tail": np.array([5, 6])}
+    cases.append(Case("batch_of_any_size", "Resize", batch, x, constants))
     return cases
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,16 @@ def ints(*values: int) -> np.ndarray:
     return np.array(values, np.int64)
 
 
-def _of(kind: str, name: str, x: tuple[int, ...], parameters: dict[str, Any] | None = None, *, free: Any = ALL, opset: int = 18, **attributes: Any) -> Case:
+def _of(
+    kind: str,
+    name: str,
+    x: tuple[int, ...],
+    parameters: dict[str, Any] | None = None,
+    *,
+    free: Any = ALL,
+    opset: int = 18,
+    **attributes: Any,
+) -> Case:
     parameters = parameters or {}
     return Case(name, kind, op(kind, " ".join(["x", *parameters]), **attributes), {"x": x}, parameters, free=free, opset=opset)
 
@@ -33,7 +43,15 @@ SHAPES = [
     _of("Squeeze", "all", (1, 3, 1), free=(1,)),
     _of("Squeeze", "axes", (2, 1, 3, 1), {"a": ints(-1, 1)}, free=(0, 2)),
     _of("Squeeze", "attribute", (2, 1, 3), opset=11, free=(0, 2), axes=[1]),
-    Case("axes", "Unsqueeze", op("Unsqueeze", "x a"), {"x": (2, 3)}, {"a": ints(3, -5, -3)}, free=ALL, function=lambda x, a: x[None, :, None, None]),
+    Case(
+        "axes",
+        "Unsqueeze",
+        op("Unsqueeze", "x a"),
+        {"x": (2, 3)},
+        {"a": ints(3, -5, -3)},
+        free=ALL,
+        function=lambda x, a: np.expand_dims(x, tuple(a)),
+    ),
     _of("Unsqueeze", "attribute", (2, 3), opset=11, axes=[0]),
     _of("Transpose", "default", (2, 3, 4)),
     _of("Transpose", "cycle", (2, 3, 4), perm=[1, 2, 0]),
@@ -55,7 +73,7 @@ UNREWRITTEN = [
     Case("alone", "Identity", op("Identity"), {"x": (2, 3)}, canonical=False),
     Case("ratio", "Dropout", op("Dropout", "x r"), {"x": (2, 3)}, {"r": np.float32(0.5)}, canonical=False),
     Case("to_float", "Cast", op("Cast", to=1), {"x": (2, 3)}, canonical=False),
-    Case("like_a_constant", "CastLike", op("CastLike", "x c"), {"x": (2, 3)}, {"c": (1,)}),
+    Case("like_a_constant", "CastLike", op("CastLike", "x c"), {"x": (2, 3)}, {"c": (1,)}, canonical=False),
 ]
 
 
@@ -77,10 +95,23 @@ SELECTIONS = [
     _slice("backwards_two", (5, 6), [4, -2], [0, -6], [0, 1], [-2, -3]),
     _slice("mixed", (4, 5), [3, 1], [0, 4], [0, 1], [-1, 1]),
     _slice("nothing_cut", (3, 2), [0], [3], [0]),
-    Case("attributes", "Slice", op("Slice", starts=[1], ends=[-1], axes=[1]), {"x": (2, 5)}, opset=9, free=(0, 1),
-         function=lambda x: x[:, 1:-1]),
-    Case("computed", "Slice", [op("Shape", "x", "s", start=1), op("Div", "s two", "h"), op("Slice", "x zero h one")], {"x": (2, 6)},
-         {"zero": ints(0), "one": ints(1), "two": ints(2)}, free=ALL),
+    Case(
+        "attributes",
+        "Slice",
+        op("Slice", starts=[1], ends=[-1], axes=[1]),
+        {"x": (2, 5)},
+        opset=9,
+        free=(0, 1),
+        function=lambda x: x[:, 1:-1],
+    ),
+    Case(
+        "computed",
+        "Slice",
+        [op("Shape", "x", "s", start=1), op("Div", "s two", "h"), op("Slice", "x zero h one")],
+        {"x": (2, 6)},
+        {"zero": ints(0), "one": ints(1), "two": ints(2)},
+        free=ALL,
+    ),
     _of("Gather", "axis_0", (4, 3), {"i": np.array([[0, 3], [1, 1]])}),
     _of("Gather", "repeated", (2, 5), {"i": ints(4, 0, 4, 4, -1)}, axis=1),
     _of("Gather", "negative_axis", (2, 3, 4), {"i": ints(-2, 1)}, axis=-2),
@@ -88,28 +119,50 @@ SELECTIONS = [
     Case("input_indices", "Gather", op("Gather", "x i", axis=0), {"x": (3, 4), "i": ints(2, 0, 2)}),
     _of("GatherElements", "axis_1", (2, 4), {"i": np.array([[0, 0, 3], [1, -1, 1]])}, axis=1),
     _of("GatherElements", "axis_0", (3, 2), {"i": np.array([[2, 0], [2, 2], [0, 1], [1, 1]])}, axis=0),
-    Case("negative_axis", "GatherElements", op("GatherElements", "x i", axis=-1), {"x": (2, 2, 3)}, {"i": np.arange(20).reshape(2, 2, 5) % 3},
-         free=ALL, function=lambda x, i: np.take_along_axis(x, i, -1)),
+    Case(
+        "negative_axis",
+        "GatherElements",
+        op("GatherElements", "x i", axis=-1),
+        {"x": (2, 2, 3)},
+        {"i": np.arange(20).reshape(2, 2, 5) % 3},
+        free=ALL,
+        function=lambda x, i: np.take_along_axis(x, i, -1),
+    ),
     _of("GatherND", "elements", (2, 3), {"i": np.array([[0, 1], [1, 2], [0, 1], [-1, 0]])}),
     _of("GatherND", "slices", (3, 2, 2), {"i": np.array([[[2]], [[0]], [[2]]])}),
     _of("GatherND", "batch_dims", (2, 3, 2), {"i": np.array([[[1]], [[2]]])}, batch_dims=1),
-]  # fmt: skip
+]
 
 SPLITS = [
     Case("equal", "Split", [op("Split", "x", "a b c", axis=1, num_outputs=3), op("Concat", "c a b", axis=0)], {"x": (2, 6)}, free=ALL),
-    Case("unequal", "Split", [op("Split", "x s", "a b", axis=-1), op("Concat", "b a b", axis=1)], {"x": (2, 5)}, {"s": ints(3, 2)}, free=ALL),
+    Case(
+        "unequal", "Split", [op("Split", "x s", "a b", axis=-1), op("Concat", "b a b", axis=1)], {"x": (2, 5)}, {"s": ints(3, 2)}, free=ALL
+    ),
     Case("unused_part", "Split", [op("Split", "x s", "a b c", axis=1), op("Mul", "a c")], {"x": (2, 5, 2)}, {"s": ints(2, 1, 2)}, free=ALL),
     Case("unused_first", "Split", [op("Split", "x s", "a y", axis=0)], {"x": (4, 3)}, {"s": ints(3, 1)}, free=ALL),
     Case("left_out", "Split", [op("Split", "x s", "- y -", axis=0)], {"x": (4, 3)}, {"s": ints(1, 2, 1)}, free=ALL),
-    Case("last_smaller", "Split", [op("Split", "x", "a b", axis=0, num_outputs=2), op("Concat", "b a", axis=0)], {"x": (5, 2)}, free=(1,),
-         function=lambda x: np.concatenate([x[3:], x[:3]])),
-    Case("attribute", "Split", [op("Split", "x", "a b", axis=1, split=[1, 3]), op("Concat", "b a", axis=1)], {"x": (2, 4)}, opset=11, free=ALL,
-         function=lambda x: np.concatenate([x[:, 1:], x[:, :1]], 1)),
+    Case(
+        "last_smaller",
+        "Split",
+        [op("Split", "x", "a b", axis=0, num_outputs=2), op("Concat", "b a", axis=0)],
+        {"x": (5, 2)},
+        free=(1,),
+        function=lambda x: np.concatenate([x[3:], x[:3]]),
+    ),
+    Case(
+        "attribute",
+        "Split",
+        [op("Split", "x", "a b", axis=1, split=[1, 3]), op("Concat", "b a", axis=1)],
+        {"x": (2, 4)},
+        opset=11,
+        free=ALL,
+        function=lambda x: np.concatenate([x[:, 1:], x[:, :1]], 1),
+    ),
     Case("two", "Concat", op("Concat", "x z", axis=1), {"x": (2, 3), "z": (2, 1)}, free=ALL),
     Case("negative_axis", "Concat", op("Concat", "x z x", axis=-2), {"x": (2, 3, 2), "z": (2, 1, 2)}, free=ALL),
     Case("constants", "Concat", op("Concat", "c x d", axis=0), {"x": (2, 3)}, {"c": (1, 3), "d": (3, 3)}, free=ALL),
     Case("first_axis", "Concat", op("Concat", "x z", axis=0), {"x": (2, 3), "z": (3, 3)}, free=ALL),
-]  # fmt: skip
+]
 
 
 def _pads() -> list[Case]:
@@ -122,18 +175,47 @@ def _pads() -> list[Case]:
         ]
     cases += [
         _of("Pad", "value", (2, 3), {"p": ints(1, 0, 0, 2), "v": np.float32(1.5)}),
-        Case("negative", "Pad", op("Pad", "x p"), {"x": (3, 5)}, {"p": ints(-1, 2, 1, -3)}, free=ALL, function=lambda x, p: pad(x, p)),
-        Case("negative_all", "Pad", op("Pad", "x p"), {"x": (4, 5)}, {"p": ints(-1, -2, -2, 0)}, free=ALL, function=lambda x, p: pad(x, p)),
+        Case("negative", "Pad", op("Pad", "x p"), {"x": (3, 5)}, {"p": ints(-1, 2, 1, -3)}, free=ALL, function=pad),
+        Case("negative_all", "Pad", op("Pad", "x p"), {"x": (4, 5)}, {"p": ints(-1, -2, -2, 0)}, free=ALL, function=pad),
         _of("Pad", "nothing", (2, 3), {"p": ints(0, 0, 0, 0)}),
-        Case("attributes", "Pad", op("Pad", pads=[0, 1, 0, 2], value=0.5), {"x": (2, 3)}, opset=9, free=ALL,
-             function=lambda x: np.pad(x, [(0, 0), (1, 2)], constant_values=0.5)),
-        Case("edge_negative", "Pad", op("Pad", "x p", mode="edge"), {"x": (3, 5)}, {"p": ints(-1, 2, 2, -1)}, free=ALL,
-             function=lambda x, p: pad(x, p, "edge")),
-        Case("reflect_negative", "Pad", op("Pad", "x p", mode="reflect"), {"x": (4, 5)}, {"p": ints(-1, 2, 2, -1)}, free=ALL,
-             function=lambda x, p: pad(x, p, "reflect")),
-        Case("wrap", "Pad", op("Pad", "x p", mode="wrap"), {"x": (2, 4)}, {"p": ints(0, 3, 0, 2)}, opset=19, free=ALL,
-             function=lambda x, p: pad(x, p, "wrap")),
-    ]  # fmt: skip
+        Case(
+            "attributes",
+            "Pad",
+            op("Pad", pads=[0, 1, 0, 2], value=0.5),
+            {"x": (2, 3)},
+            opset=9,
+            free=ALL,
+            function=lambda x: np.pad(x, [(0, 0), (1, 2)], constant_values=0.5),
+        ),
+        Case(
+            "edge_negative",
+            "Pad",
+            op("Pad", "x p", mode="edge"),
+            {"x": (3, 5)},
+            {"p": ints(-1, 2, 2, -1)},
+            free=ALL,
+            function=partial(pad, mode="edge"),
+        ),
+        Case(
+            "reflect_negative",
+            "Pad",
+            op("Pad", "x p", mode="reflect"),
+            {"x": (4, 5)},
+            {"p": ints(-1, 2, 2, -1)},
+            free=ALL,
+            function=partial(pad, mode="reflect"),
+        ),
+        Case(
+            "wrap",
+            "Pad",
+            op("Pad", "x p", mode="wrap"),
+            {"x": (2, 4)},
+            {"p": ints(0, 3, 0, 2)},
+            opset=19,
+            free=ALL,
+            function=partial(pad, mode="wrap"),
+        ),
+    ]
     for case in cases:
         case.constants.pop("-", None)
     return cases
@@ -141,7 +223,8 @@ def _pads() -> list[Case]:
 
 def _broadcasting() -> list[Case]:
     """Both operands are repeated: along lost axes, along axes of length one, and both at once."""
-    shapes = [((2, 3), (2, 3)), ((2, 3, 4), (3, 1)), ((4,), (2, 3, 1)), ((2, 1, 3), (2, 4, 1)), ((1, 3), (2, 1)), ((2, 3), ()), ((1,), (1, 2, 1))]
+    shapes = [((2, 3), (2, 3)), ((2, 3, 4), (3, 1)), ((4,), (2, 3, 1)), ((2, 1, 3), (2, 4, 1)), ((1, 3), (2, 1)), ((2, 3), ())]
+    shapes.append(((1,), (1, 2, 1)))
     cases = []
     for kind in ("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean"):
         function = (lambda **tensors: mean(*tensors.values())) if kind == "Mean" else None
@@ -153,9 +236,11 @@ def _broadcasting() -> list[Case]:
     for kind in ("Sum", "Mean", "Max", "Min"):
         function = (lambda **tensors: mean(*tensors.values())) if kind == "Mean" else None
         cases.append(Case("three", kind, op(kind, "x z v"), {"x": (2, 1), "z": (3,), "v": (4, 1, 3)}, free=ALL, function=function))
-        cases.append(Case("constant_between", kind, op(kind, "x c z"), {"x": (2, 3), "z": (3,)}, {"c": (2, 1)}, free=ALL, function=function))
-    for kind in ("Add", "Mul", "Sub", "Max"):
-        cases.append(Case("itself", kind, [op("Tanh", "x", "h"), op(kind, "h h")], {"x": (2, 3)}, free=ALL))
+        cases.append(
+            Case("constant_between", kind, op(kind, "x c z"), {"x": (2, 3), "z": (3,)}, {"c": (2, 1)}, free=ALL, function=function)
+        )
+    twice = {kind: [op("Tanh", "x", "h"), op(kind, "h h")] for kind in ("Add", "Mul", "Sub", "Max")}
+    cases += [Case("itself", kind, nodes, {"x": (2, 3)}, free=ALL) for kind, nodes in twice.items()]
     condition = np.array([[True], [False]])
     for number, (a, b) in enumerate([((2, 3), (2, 3)), ((3,), (2, 1)), ((1, 3), (4, 2, 1)), ((), (2, 3))]):
         where = op("Where", "c x z")

@@ -42,7 +42,7 @@ def build(
     domains: Iterable[str] = (),
     functions: Iterable[onnx.FunctionProto] = (),
 ) -> ModelProto:
-    """A model. Float constants, also those in attributes, and inputs are of `dtype`; `types` gives the types of other inputs and outputs."""
+    """A model. Float inputs and constants, also in attributes, are of `dtype`; `types` gives the types of other inputs and outputs."""
     types = dict(types or {})
     infos = [value_info(name, shape, types.get(name, dtype)) for name, shape in inputs.items()]
     made = [value_info(name, None, types.get(name, dtype)) for name in outputs.split()] if isinstance(outputs, str) else outputs
@@ -87,3 +87,10 @@ def relative_error(got: np.ndarray, expected: np.ndarray) -> float:
     scale = float(np.abs(expected).max())
     difference = float(np.abs(got.astype(np.float64) - expected.astype(np.float64)).max())
     return difference / scale if scale else difference
+
+
+def branch(nodes: Iterable[NodeProto], outputs: str, constants: Mapping[str, Any] | None = None, inputs: str = "") -> onnx.GraphProto:
+    """A subgraph for an If or a Loop; its outputs are float, its inputs have no type."""
+    tensors = [numpy_helper.from_array(_as(np.asarray(value), np.float32), name) for name, value in (constants or {}).items()]
+    results = [value_info(name, None) for name in outputs.split()]
+    return helper.make_graph(list(nodes), "branch", [onnx.ValueInfoProto(name=name) for name in inputs.split()], results, tensors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -45,7 +45,8 @@ def conv_transpose(
                 slice(dilation * index, dilation * index + stride * (size - 1) + 1, stride)
                 for index, stride, size, dilation in zip(tap, strides, x.shape[2:], dilations, strict=True)
             )
-            y[(slice(None), slice(part * out, (part + 1) * out), *places)] += np.einsum("nc...,co->no...", x[:, inner], w[(inner, slice(None), *tap)])
+            kernel = w[(inner, slice(None), *tap)]
+            y[(slice(None), slice(part * out, (part + 1) * out), *places)] += np.einsum("nc...,co->no...", x[:, inner], kernel)
     kept = tuple(slice(pads[axis], y.shape[2 + axis] - pads[axis + dims]) for axis in range(dims))
     return y[(slice(None), slice(None), *kept)] + np.reshape(b, (-1, *[1] * dims))
 
@@ -59,33 +60,36 @@ def window_norm(x: np.ndarray, size: int, alpha: float, beta: float, bias: float
     return x / (bias + alpha / size * total) ** beta
 
 
-def lp_pool(
-    x: np.ndarray,
-    *,
-    p: int = 2,
-    kernel_shape: Sequence[int] = (),
-    strides: Sequence[int] = (),
-    pads: Sequence[int] = (),
-    dilations: Sequence[int] = (),
-) -> np.ndarray:
-    """(The sum of |x|^p over each window)^(1/p); without a kernel over all of it."""
+def _taps(
+    x: np.ndarray, fill: float, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int], dilations: Sequence[int]
+) -> Iterator[np.ndarray]:
+    """For each position in the kernel, the element that each window has there."""
     dims = x.ndim - 2
-    kernel = kernel_shape or x.shape[2:]
     strides, dilations, pads = strides or [1] * dims, dilations or [1] * dims, pads or [0] * 2 * dims
-    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:dims], pads[dims:], strict=True)])
-    total: np.ndarray | float = 0.0
+    padded = np.pad(x, [(0, 0), (0, 0), *zip(pads[:dims], pads[dims:], strict=True)], constant_values=fill)
     for tap in itertools.product(*map(range, kernel)):
         places = tuple(
             slice(dilation * index, size - dilation * (length - 1 - index), stride)
             for index, length, stride, dilation, size in zip(tap, kernel, strides, dilations, padded.shape[2:], strict=True)
         )
-        total = total + np.abs(padded[(slice(None), slice(None), *places)]) ** p
-    return total ** (1 / p)
+        yield padded[(slice(None), slice(None), *places)]
 
 
-def pad(x: np.ndarray, pads: Sequence[int], mode: str = "constant") -> np.ndarray:
+def lp_pool(x: np.ndarray, *, p: int = 2, kernel_shape: Sequence[int] = (), **window: Sequence[int]) -> np.ndarray:
+    """(The sum of |x|^p over each window)^(1/p); without a kernel over all of it."""
+    taps = _taps(x, 0.0, kernel_shape or x.shape[2:], *(window.get(key, ()) for key in ("strides", "pads", "dilations")))
+    return sum(np.abs(tap) ** p for tap in taps) ** (1 / p)
+
+
+def max_pool(x: np.ndarray, *, kernel_shape: Sequence[int] = (), **window: Sequence[int]) -> np.ndarray:
+    """The largest element of each window; without a kernel of all of it."""
+    taps = _taps(x, -np.inf, kernel_shape or x.shape[2:], *(window.get(key, ()) for key in ("strides", "pads", "dilations")))
+    return np.max(list(taps), axis=0)
+
+
+def pad(x: np.ndarray, p: Sequence[int], mode: str = "constant") -> np.ndarray:
     """Negative amounts cut first, then the rest is padded."""
-    begins, ends = pads[: x.ndim], pads[x.ndim :]
+    begins, ends = p[: x.ndim], p[x.ndim :]
     cut = tuple(slice(max(-begin, 0), length - max(-end, 0)) for begin, end, length in zip(begins, ends, x.shape, strict=True))
     return np.pad(x[cut], [(max(begin, 0), max(end, 0)) for begin, end in zip(begins, ends, strict=True)], mode=mode)  # type: ignore[call-overload]
 
@@ -94,7 +98,11 @@ def mean(*tensors: np.ndarray) -> np.ndarray:
     return sum(tensors[1:], tensors[0]) / len(tensors)
 
 
-erf = np.vectorize(math.erf, otypes=[np.float64])
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def erf(x: np.ndarray) -> np.ndarray:
+    return _erf(x)
 
 
 def gelu(x: np.ndarray) -> np.ndarray:

@@ -1,12 +1,19 @@
 """The relevance under the composite "gradient" is the vector-Jacobian product, for every operator of the table."""
 
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 
+import numpy as np
 import pytest
 from gradient_cases_functions import CASES as FUNCTIONS
 from gradient_cases_layers import CASES as LAYERS
 from gradient_cases_movement import CASES as MOVEMENT
 from gradients import Case, Expected, check, expected
+from models import build, op
+from onnx import ModelProto
+
+from onnx_lrp import Explainer, UnsupportedOperatorError
 from onnx_lrp.operators import OPERATORS, Role
 
 CASES = {f"{case.op}-{case.name}": case for case in [*LAYERS, *MOVEMENT, *FUNCTIONS]}
@@ -44,3 +51,68 @@ def test_gradient_with_symbolic_lengths(name: str, monkeypatch: pytest.MonkeyPat
     case = CASES[name]
     prepare(case, monkeypatch)
     check(case, wanted(name), case.free or ())
+
+
+@pytest.mark.parametrize("symbolic", [range(6), None], ids=["no_length_known", "no_rank_known"])
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_not_known_is_right_or_refused(name: str, symbolic: Sequence[int] | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(CASES[name], monkeypatch)
+    with suppress(UnsupportedOperatorError):
+        check(CASES[name], wanted(name), symbolic, same_plan=False)
+
+
+def _refused() -> dict[str, ModelProto]:
+    """Models on which relevance would be lost or sent to the wrong place without a word."""
+    three, mean = {"x": (2, 3)}, op("ReduceMean", "x", "s", keepdims=0)
+    gate, channels = op("Sigmoid", "x", "s"), op("ReduceMean", "x a", "s", keepdims=0)
+    image, kernel = {"x": ("N", 2, "H", "W")}, {"w": np.ones((2, 2, 3, 3))}
+    ones = {"w": np.ones(3), "b": np.ones(3), "a": np.array([0, 2])}
+    return {
+        "output_shape": build([op("ConvTranspose", "x w", strides=[2, 2], output_shape=[6, 8])], image, constants=kernel),
+        "same_padding": build([op("Conv", "x w", strides=[2, 2], auto_pad="SAME_UPPER")], image, constants=kernel),
+        "same_pool": build([op("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER")], image),
+        "resize": build([op("Resize", "x - s")], image, constants={"s": np.array([1, 1, 2.0, 2])}),
+        "channels": build([op("DepthToSpace", "x", blocksize=2, mode="CRD")], {"x": ("N", "C", 2, 2)}),
+        "weights": build([op("Conv", "x w")], {"x": (1, 2, 5, 5), "w": (3, 2, 3, 3)}),
+        "conv_bias": build([channels, op("Conv", "x k s")], {"x": (1, 3, 5)}, constants={"k": np.ones((3, 3, 1)), **ones}),
+        "slope": build([gate, op("PRelu", "x s")], three),
+        "exponent": build([gate, op("Pow", "x s")], three),
+        "exponents_that_repeat": build([op("Pow", "x p")], {"x": ("N", 1)}, constants={"p": np.array([1.0, 2.0])}),
+        "bound": build([mean, op("Clip", "x s")], three),
+        "padded_value": build([mean, op("Pad", "x p s")], three, constants={"p": np.array([0, 1, 0, 1])}),
+        "layer_gain": build([gate, op("LayerNormalization", "x s")], {"x": (1, 3)}),
+        "layer_shift": build([gate, op("LayerNormalization", "x w s")], {"x": (1, 3)}, constants=ones),
+        "instance_gain": build([channels, op("InstanceNormalization", "x s b")], {"x": (2, 3, 4)}, constants=ones),
+        "batch_mean": build([channels, op("BatchNormalization", "x w b s w")], {"x": (2, 3, 4)}, constants=ones),
+        "second_output": build([op("LayerNormalization", "x w", "h m"), op("Add", "h m")], three, constants=ones),
+        "only_second_output": build([op("LayerNormalization", "x w", "h m"), op("Tanh", "m")], three, constants=ones),
+        "vectors": build([op("MatMul", "x z", "h"), op("Reshape", "h n")], {"x": (3,), "z": (3,)}, constants={"n": np.array([1])}),
+        "batch_of_weights": build([op("MatMul", "x w")], {"x": None}, constants={"w": np.ones((2, 3, 4))}),
+        "unknown_operator": build([op("Einsum", "x x", equation="ij,ij->i")], three),
+        "other_domain": build([op("Relu", domain="com.example")], three, domains=["com.example"]),
+    }
+
+
+REFUSED = _refused()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_right_is_refused(name: str) -> None:
+    with pytest.raises(UnsupportedOperatorError, match=r"no rule for node .[ayh]."):
+        Explainer(REFUSED[name], "gradient", providers="cpu")
+
+
+def test_a_parameter_that_is_not_explained_may_be_computed() -> None:
+    model = build([op("Tanh", "g", "s"), op("InstanceNormalization", "x s b")], {"x": (2, 3, 4), "g": (3,)}, constants={"b": np.ones(3)})
+    explainer = Explainer(model, "gradient", inputs=["x"], providers="cpu")
+    assert explainer.plan.coverage == 1.0
+
+
+def test_most_cases_need_no_known_length() -> None:
+    refused = []
+    for name, case in CASES.items():
+        try:
+            Explainer(case.model(range(6)), "gradient", keep_final_activation=True, providers="cpu")
+        except UnsupportedOperatorError:
+            refused.append(name)
+    assert len(refused) < len(CASES) / 8

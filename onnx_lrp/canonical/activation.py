@@ -14,7 +14,7 @@ def recognise_activations(graph: Graph) -> bool:
         if node.op != "Mul" or node.domain or len(node.inputs) != 2:
             continue
         found = _gated(graph, node) or _gelu(graph, node)
-        if found is not None:
+        if found is not None and graph.rank(found.input(0)) == graph.rank(node.outputs[0]):  # a constant may have more axes than x
             graph.replace([node], [found])  # the gate's own nodes are dropped once nothing reads them
             changed = True
     return changed

@@ -108,16 +108,19 @@ def recognise_linear(graph: Graph) -> bool:
 
 
 def _bias_behind(graph: Graph, node: Node, shape: tuple[int, ...], *, left: bool) -> tuple[Node | None, str]:
-    """The Add of one number per output feature that alone reads a MatMul, and that bias as a vector."""
+    """The Add of one number per output feature that alone reads a MatMul, and that bias as a vector (as a column for W x)."""
     add = graph.only_consumer(node.outputs[0])
-    if add is None or add.op != "Add" or add.domain or left or len(shape) != 2:
+    if add is None or add.op != "Add" or add.domain or len(shape) != 2:
         return None, ""
     other = add.inputs[1] if add.inputs[0] == node.outputs[0] else add.inputs[0]
     bias = graph.constant(other)
-    if bias is None or bias.size not in (1, shape[1]) or (bias.ndim and bias.shape[-1] != bias.size):
+    rank = graph.rank(node.outputs[0])
+    if bias is None or rank is None or bias.ndim > rank or (left and rank < 2):
         return None, ""
-    if graph.rank(node.outputs[0]) is None or bias.ndim > (graph.rank(node.outputs[0]) or 0):
+    features, axis = (shape[0], -2) if left else (shape[1], -1)
+    if bias.size not in (1, features) or (bias.size > 1 and (bias.ndim < -axis or bias.shape[axis] != features)):
         return None, ""
-    if bias.shape == (shape[1],):
+    wanted = (features, 1) if left else (features,)
+    if bias.shape == wanted:
         return add, other
-    return add, graph.add_constant(other, np.broadcast_to(bias.reshape(-1), (shape[1],)).copy())
+    return add, graph.add_constant(other, np.broadcast_to(bias.reshape((-1, 1) if left else -1), wanted).copy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_lrp.graph import Graph, Node
+from onnx_lrp.graph import Array, Graph, Node
 
 _WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 
@@ -37,8 +37,10 @@ def make_padding_explicit(graph: Graph) -> bool:
 def _pads_of(graph: Graph, node: Node, mode: str) -> list[int] | None:
     """All begins, then all ends; None when they depend on an unknown size."""
     shape, target = graph.shape(node.input(0)), graph.shape(node.outputs[0])
-    weight = graph.constant(node.input(1)) if node.op.startswith("Conv") else None
-    kernel = list(node.attributes.get("kernel_shape", weight.shape[2:] if weight is not None else []))
+    weight = graph.static_shape(node.input(1)) if node.op.startswith("Conv") else None
+    kernel = list(node.attributes.get("kernel_shape", weight[2:] if weight is not None else []))
+    if not kernel:
+        return None
     strides = list(node.attributes.get("strides", [1] * len(kernel)))
     dilations = list(node.attributes.get("dilations", [1] * len(kernel)))
     if node.op == "ConvTranspose":
@@ -71,23 +73,33 @@ def _pads_of(graph: Graph, node: Node, mode: str) -> list[int] | None:
     return begins + ends
 
 
+def zero_padding(graph: Graph, node: Node, rank: int) -> tuple[Array, Array] | None:
+    """How many zeros a Pad adds before and behind along each axis; None when it adds something else or this is not known."""
+    pads, value = graph.constant(node.input(1)), graph.scalar(node.input(2)) if node.input(2) else 0.0
+    axes = graph.constant(node.input(3)) if node.input(3) else np.arange(rank)
+    if node.attributes.get("mode", "constant") != "constant" or pads is None or axes is None or value != 0.0:
+        return None
+    before, after = np.zeros(rank, np.int64), np.zeros(rank, np.int64)
+    before[axes], after[axes] = pads[: axes.size], pads[axes.size :]
+    return before, after
+
+
 def merge_padding(graph: Graph) -> bool:
     """Pad with zeros along the spatial axes, read by one convolution only, becomes that convolution's padding."""
     changed = False
     for node in graph:
-        if node.op != "Pad" or node.domain or node.attributes.get("mode", "constant") != "constant":
+        if node.op != "Pad" or node.domain:
             continue
         reader = graph.only_consumer(node.outputs[0])
-        if reader is None or reader.op != "Conv" or reader.domain or "auto_pad" in reader.attributes or reader.input(0) != node.outputs[0]:
+        if reader is None or reader.op != "Conv" or reader.domain or "auto_pad" in reader.attributes:
             continue
-        pads, rank = graph.constant(node.input(1)), graph.rank(reader.input(1))
-        value = graph.scalar(node.input(2)) if node.input(2) else 0.0
-        if pads is None or rank is None or value != 0.0:
+        if reader.input(0) != node.outputs[0] or node.outputs[0] in reader.inputs[1:]:
             continue
-        axes = graph.constants[node.input(3)].tolist() if node.input(3) else list(range(rank))
-        before, after = np.zeros(rank, np.int64), np.zeros(rank, np.int64)
-        for index, axis in enumerate(axes):
-            before[axis], after[axis] = pads[index], pads[index + len(axes)]
+        rank = graph.rank(reader.input(1))
+        added = zero_padding(graph, node, rank) if rank is not None else None
+        if rank is None or added is None:
+            continue
+        before, after = added
         if before[:2].any() or after[:2].any() or (before < 0).any() or (after < 0).any():
             continue
         own = reader.attributes.get("pads", [0] * 2 * (rank - 2))

@@ -30,10 +30,10 @@ def _scale(
 def _scale_of(graph: Graph, node: Node) -> list[Node] | None:
     if node.op == "BatchNormalization":
         return _batch_normalization(graph, node)
+    if node.op not in ("Neg", "Mul", "Div", "Add", "Sub") or not graph.type_of(node.outputs[0]).is_float:
+        return None
     if node.op == "Neg":
         return _scale(graph, node, node.input(0), np.float32(-1), None)
-    if node.op not in ("Mul", "Div", "Add", "Sub") or not graph.type_of(node.outputs[0]).is_float:
-        return None
     constants = [graph.constant(tensor) for tensor in node.inputs]
     if sum(value is not None for value in constants) != 1:
         return None
@@ -98,25 +98,28 @@ def _join(graph: Graph, first: Node, second: Node) -> bool:
     weight, bias = w1 * w2, b1 * w2 + b2
     if max(weight.size, bias.size) > max(w1.size, b1.size, w2.size, b2.size):
         return False
-    joined = _scale(
-        graph,
-        second,
-        first.input(0),
-        None if bool((weight == 1).all()) and weight.size == 1 else weight.astype(np.float32),
-        bias.astype(np.float32) if bias.any() else None,
-    )
-    if not joined[0].input(1) and not joined[0].input(2):
-        joined[0].inputs[1] = graph.add_constant(second.name, np.float32(1))
-    graph.replace([first, second], joined)
+    whole = np.broadcast_shapes(w1.shape, b1.shape, w2.shape, b2.shape)
+    no_weight, no_bias = bool((weight == 1).all()), not bias.any()
+    left = np.broadcast_shapes(() if no_weight else weight.shape, () if no_bias else bias.shape)
+    if left != whole and not _is_plain(graph, first.input(0), whole):  # even a factor of one repeats x, or adds axes to it
+        no_weight = no_bias = False
+    elif no_weight and no_bias:
+        no_weight, weight = False, np.ones(())
+    kept = (None if no_weight else weight.astype(np.float32), None if no_bias else bias.astype(np.float32))
+    graph.replace([first, second], _scale(graph, second, first.input(0), *kept))
     return True
+
+
+def _is_plain(graph: Graph, x: str, shape: tuple[int, ...]) -> bool:
+    """Whether constants of this shape leave the shape of x as it is: a single number in no more axes than x has."""
+    rank = graph.rank(x)
+    return all(length == 1 for length in shape) and (not shape or (rank is not None and len(shape) <= rank))
 
 
 def _per_channel(value: Array, rank: int, axis: int, channels: int) -> Array | None:
     """The value as one number per channel, or None when it varies along other axes or adds axes."""
     if value.ndim > rank:
-        if value.size != max(value.shape[-rank:], default=1) or any(length != 1 for length in value.shape[: value.ndim - rank]):
-            return None
-        value = value.reshape(value.shape[value.ndim - rank :])
+        return None
     aligned = value.reshape((1,) * (rank - value.ndim) + value.shape)
     if aligned.size not in (1, channels) or (aligned.size == channels and aligned.shape[axis] != channels):
         return None
@@ -181,14 +184,15 @@ def _into_layer_after(graph: Graph, node: Node, layer: Node) -> bool:
     dense = layer.op in ("Gemm", "Linear")
     transposed = bool(layer.attributes.get("transB", 0))
     channels = (weight.shape[1] if transposed else weight.shape[0]) if dense else weight.shape[1] * group
-    factor, shift = (_per_channel(value, rank, rank - 1 if dense else 1, channels) for value in _values(graph, node))
+    axis = rank - 1 if dense else 1
+    length = (graph.shape(node.input(0)) or ())[axis]
+    factor, shift = (_per_channel(value, rank, axis, channels) if value.size == 1 or length == channels else None for value in _values(graph, node))
     if factor is None or shift is None or (shift.any() and (any(layer.attributes.get("pads", [])) or "auto_pad" in layer.attributes)):
         return False
     precise = weight.astype(np.float64)
     if dense:
-        axis = 1 if transposed else 0
         new = precise * (factor if transposed else factor[:, None])
-        moved = np.tensordot(precise, shift, (axis, 0))
+        moved = np.tensordot(precise, shift, (1 if transposed else 0, 0))
     else:
         out = weight.shape[0] // group
         shape = (group, 1, weight.shape[1], *[1] * (weight.ndim - 2))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from onnx_lrp.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
 
     Pictures = dict[str, "Image | Figure"]
 
-__all__ = ["Style", "draw"]
+__all__ = ["Style", "draw", "draw_tokens"]
 
 _SIZE = 448
 """Heat maps and overlays that are smaller are enlarged to about this many pixels."""
@@ -52,18 +50,30 @@ def draw(relevance: Array, values: Array | None, photo: Image | None, title: str
     """
     from onnx_lrp import plot
 
-    scores = np.squeeze(relevance, 0) if relevance.ndim == 4 and len(relevance) == 1 else relevance
-    if scores.ndim == 3:
-        return _heat_maps(scores, values, photo, style)
-    if scores.ndim == 2 and values is not None and _is_signal(scores.shape):
-        last = scores.shape[0] > scores.shape[1]
-        return {"relevance": plot.plot_signal(*((a.T for a in (values, scores)) if last else (values, scores)), title=title,
-                                              cmap=style.cmap or plot.SIGNAL_CMAP)}  # fmt: skip
-    if scores.ndim == 2:
-        return _heat_maps(scores[None], None, photo, style)
-    if scores.ndim <= 1:
-        return {"relevance": plot.plot_tabular(None if values is None else values.reshape(-1), scores.reshape(-1), title=title)}
+    if relevance.ndim == 3:
+        return _heat_maps(relevance, values, photo, style)
+    if relevance.ndim == 2 and values is not None and _is_signal(relevance.shape):
+        signal, along = (values.T, relevance.T) if relevance.shape[0] > relevance.shape[1] else (values, relevance)
+        return {"relevance": plot.plot_signal(signal, along, title=title, cmap=style.cmap or plot.SIGNAL_CMAP)}
+    if relevance.ndim == 2:
+        return _heat_maps(relevance[None], None, photo, style)
+    if relevance.ndim <= 1:
+        return {"relevance": plot.plot_tabular(None if values is None else values.reshape(-1), relevance.reshape(-1), title=title)}
     return {}
+
+
+def draw_tokens(tokens: Array, relevance: Array, title: str) -> Pictures:
+    """Draw the relevance of tokens.
+
+    Args:
+        tokens: Their numbers, shape (L,).
+        relevance: Of their embeddings, shape (L, width).
+        title: What is explained.
+    """
+    from onnx_lrp import plot
+
+    names = [f"token {place}" for place in range(len(tokens))]
+    return {"relevance": plot.plot_tabular(tokens, relevance.sum(1), names, title=title)}
 
 
 def _is_signal(shape: tuple[int, ...]) -> bool:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from onnx_lrp.commands.drawing import Style, draw
+from onnx_lrp.commands.drawing import Style, draw, draw_tokens
 from onnx_lrp.commands.files import Folder, WriteError
-from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare, stems
+from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare
 from onnx_lrp.commands.labels import Labels, parse_target
-from onnx_lrp.commands.options import with_bounds
+from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
 from onnx_lrp.errors import InputError, OnnxLrpError, suggest
 from onnx_lrp.explainer import Explainer
 from onnx_lrp.targets import sample_shape, target_indices
@@ -43,7 +43,7 @@ class Request:
 
     model: Path
     inputs: list[str]
-    composite: str
+    composite: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     target: str | None = None
     seed: str | None = None
@@ -53,7 +53,7 @@ class Request:
     folder: Path = Path("explanations")
     cmap: str | None = None
     overlay: bool | None = None
-    formats: str = "png"
+    formats: str = "png,npz"
     output: str | None = None
     record: list[str] = field(default_factory=list)
     threads: int | None = None
@@ -72,20 +72,20 @@ def run(request: Request) -> int:
     job = _Job(request)
     failed = 0
     with _progress(len(job.paths)) as advance:
-        for path, stem in zip(job.paths, stems(job.paths), strict=True):
+        for path in job.paths:
             try:
-                job.explain(path, stem)
+                job.explain(path)
             except WriteError:
                 raise
             except OnnxLrpError as error:
                 if len(job.paths) == 1:
                     raise InputError(_naming(path, error)) from None
-                typer.echo(f"error: {_naming(path, error)}", err=True)
+                _warn(f"error: {_naming(path, error)}")
                 failed += 1
             advance()
     if len(job.paths) > 1:
         explained = len(job.paths) - failed
-        typer.echo(f"{explained} of {len(job.paths)} inputs explained; {job.folder.count} files in {job.folder.path}")
+        _tell(f"{explained} of {len(job.paths)} inputs explained; {job.folder.count} files in {job.folder.path}")
     return 2 if failed else 0
 
 
@@ -94,6 +94,8 @@ class _Job:
 
     def __init__(self, request: Request):
         self.request = request
+        self.notes: list[str] = []
+        """What the user should know, but only if there is something to explain."""
         self.formats = _formats(request.formats)
         if request.top is not None and request.target is not None:
             raise InputError("--top and --target exclude each other")
@@ -103,23 +105,35 @@ class _Job:
             palette(request.cmap)
         self.labels = Labels(request.labels) if request.labels else None
         target = None if request.target is None else parse_target(request.target, self.labels)
+        if request.preprocess is not None:
+            from onnx_lrp.preprocess import find
+
+            find(request.preprocess)
         self.paths = expand(request.inputs)
         self.folder = Folder(request.folder, self.paths)
         photos = any(not is_array(path) for path in self.paths)
-        options = with_bounds(request.model, request.composite, request.options, request.preprocess, pictures=photos)
-        self.explainer = Explainer(
-            request.model, request.composite, output=request.output, record=request.record, providers=request.providers,
-            threads=request.threads, **options,
-        )  # fmt: skip
+        self.explainer = self._compiled(photos=photos)
         self.inputs = model_inputs(self.explainer)
         self.preprocess: Preprocess | None = prepare(request.preprocess, self.inputs) if photos else None
         if photos and request.preprocess is None and self.preprocess is not None:
             how = "scaled to 0 to 1" if self.preprocess.count == 1 else "prepared as for ImageNet models"
-            typer.echo(f"note: pictures are {how}; if the model wants something else, say so with --preprocess", err=True)
+            self.notes.append(f"pictures are {how}; if the model wants something else, say so with --preprocess")
         self.shape = sample_shape(self.explainer.graph.shape(self.explainer.output_name))
         self.target = self._checked(target)
         if self.labels and self.shape is not None and len(self.labels) != np.prod(self.shape):
-            raise InputError(f"{request.labels} has {len(self.labels)} labels, the model's output {np.prod(self.shape)} elements")
+            lines = f"{len(self.labels)} label{'s' * (len(self.labels) > 1)}"
+            raise InputError(f"{request.labels} has {lines}, the model's output {np.prod(self.shape)} elements")
+
+    def _compiled(self, *, photos: bool) -> Explainer:
+        request, composite = self.request, self.request.composite or USUAL
+        same: dict[str, Any] = {"output": request.output, "record": request.record}
+        same |= {"providers": request.providers, "threads": request.threads}
+        options = with_bounds(request.model, composite, request.options, request.preprocess, pictures=photos)
+        explainer = Explainer(request.model, composite, **same, **options)
+        if request.composite is None and not has_convolutions(explainer.plan):
+            self.notes.append(f"the model has no convolutions, so the composite is {FALLBACK}; choose another with --composite")
+            explainer = Explainer(request.model, FALLBACK, **same, **request.options)
+        return explainer
 
     def _checked(self, target: list[int] | tuple[int, ...] | None) -> Any:
         """A target that suits each sample, as far as can be known before the first."""
@@ -132,32 +146,38 @@ class _Job:
 
     # one file -------------------------------------------------------------------------------------------------------
 
-    def explain(self, path: Path, stem: str) -> None:
+    def explain(self, path: Path) -> None:
         """Explain the samples of a file, and tell and write what was found."""
         item = load(path, self.inputs, self.preprocess)
         kept: dict[str, list[Array]] = {}
         for start in range(0, max(item.count, 1), _CHUNK):
             feeds = {name: np.asarray(value[start : start + _CHUNK]) for name, value in item.feeds.items()}
             explanation = self._explained(feeds)
+            while self.notes:
+                _warn(f"note: {self.notes.pop(0)}")
             for row in range(len(explanation.output)):
                 heading = str(path) if item.count == 1 else f"{path} [{start + row}]"
-                typer.secho(heading, bold=True)
+                _tell(typer.style(heading, bold=True) if sys.stdout.isatty() else heading)
                 for line in self._predictions(explanation, row):
-                    typer.echo(line)
+                    _tell(line)
                 number = "" if item.count == 1 else f"_{start + row:0{len(str(item.count - 1))}d}"
                 if "png" in self.formats:
-                    self._draw(explanation, row, item, feeds, stem + number)
+                    self._draw(explanation, row, item, feeds, path.stem + number)
             if "npz" in self.formats:
                 for name, array in self._arrays(explanation, feeds).items():
                     kept.setdefault(name, []).append(array)
         if kept:
-            self._say(self.folder.save(f"{stem}_relevance.npz", {name: np.concatenate(parts) for name, parts in kept.items()}))
+            self._say(self.folder.save(f"{path.stem}_relevance.npz", {name: np.concatenate(parts) for name, parts in kept.items()}))
 
     def _explained(self, feeds: dict[str, Array]) -> Explanation:
         count = len(next(iter(feeds.values())))
-        seed, top = self.request.seed, self.request.top
-        target = np.tile(self.target, (count, 1)) if isinstance(self.target, list) else self.target
-        explanation = self.explainer.explain(feeds, target, seed)
+        target, seed, top = self.target, self.request.seed, self.request.top
+        if isinstance(target, tuple) and self.shape is None:  # the output's shape is known once there is an output
+            target = _position(target, self.explainer.explain(feeds, None, seed).output.shape[1:])
+        explanation = self.explainer.explain(feeds, np.tile(target, (count, 1)) if isinstance(target, list) else target, seed)
+        shape = explanation.output.shape[1:]
+        if not _one_axis(explanation.output[0]) and (top is not None or isinstance(self.target, (int, list))):
+            raise InputError(f"the output has shape {shape}, not one axis of classes: give a --target such as {':'.join('0' * len(shape))}")
         if top is None:
             return explanation
         scores = explanation.output.reshape(count, -1)
@@ -181,18 +201,26 @@ class _Job:
         targets = explanation.target[row] if several else explanation.target[row : row + 1]
         for name, relevance in explanation.relevances.items():
             values = feeds[name][row] if name in feeds else None
-            style = Style(self.request.cmap, self.request.overlay, (self.preprocess and item.photo and self.preprocess.layout) or "auto")
-            if name not in feeds:
-                style = Style(style.cmap, style.overlay, "NCHW")
+            layout = "auto" if item.photo is None or self.preprocess is None else self.preprocess.layout or "auto"
+            style = Style(self.request.cmap, self.request.overlay, layout if name in feeds else "NCHW")
             for index, target in enumerate(targets):
                 scores = relevance[row][index] if several else relevance[row]
                 fitting = values if values is not None and values.shape == scores.shape else None
-                pictures = draw(scores, fitting, item.photo, self._title(explanation, row, target), style)
+                title = self._title(explanation, row, target)
+                tokens = self._tokens(name, scores, feeds, row)
+                pictures = draw(scores, fitting, item.photo, title, style) if tokens is None else draw_tokens(tokens, scores, title)
                 middle = (f"_{target}" if several else "") + ("" if [name] == self.explainer.inputs else f"_{_file_name(name)}")
                 for kind, picture in pictures.items():
                     self._say(self.folder.save(f"{stem}{middle}_{kind}.png", picture))
                 if not pictures:
-                    typer.echo(f"    relevance of {name} has shape {scores.shape}, which is not drawn; --format npz writes it")
+                    _tell(f"    relevance of {name} has shape {scores.shape}, which is not drawn; --format npz writes it")
+
+    def _tokens(self, name: str, scores: Array, feeds: dict[str, Array], row: int) -> Array | None:
+        """The tokens whose embeddings are explained, if they are."""
+        if name in feeds or name not in self.explainer.inputs or scores.ndim != 2:
+            return None
+        whole = [value[row] for value in feeds.values() if value.dtype.kind in "iu" and value.shape[1:] == scores.shape[:1]]
+        return whole[0] if whole else None
 
     def _is_list(self) -> bool:
         return isinstance(self.target, list) or self.request.top is not None
@@ -206,7 +234,7 @@ class _Job:
 
     @staticmethod
     def _say(path: Path) -> None:
-        typer.echo(f"    -> {path}")
+        _tell(f"    -> {path}")
 
     # predictions ----------------------------------------------------------------------------------------------------
 
@@ -228,8 +256,7 @@ class _Job:
         used = explanation.target[row]
         if not _one_axis(output):
             place = tuple(int(i) for i in used)
-            value = output[tuple(np.unravel_index(np.ravel_multi_index(place, output.shape), output.shape))]
-            yield f"  * output at {':'.join(map(str, place))}  {value:.4g}"
+            yield f"  * output at {':'.join(map(str, place))}  {output[place]:.4g}"
             return
         explained = [int(target) for target in np.atleast_1d(used)]
         best = [int(index) for index in _best(scores[None], min(_BEST, len(scores)))[0]]
@@ -242,9 +269,26 @@ class _Job:
             yield f"  {mark} {index:>{digits}}{label}  {_number(scores[index], kind):>9}"
 
 
+def _tell(text: str) -> None:
+    """Print a line. (Not typer's echo, which writes past the progress bar.)"""
+    print(text)
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def _one_axis(output: Array) -> bool:
     """Whether a sample's output is one row of classes."""
-    return sum(length != 1 for length in output.shape) <= 1
+    return bool(sum(length != 1 for length in output.shape) <= 1)
+
+
+def _position(target: tuple[int, ...], shape: tuple[int, ...]) -> int:
+    """The position of a place in the flat output."""
+    try:
+        return int(np.ravel_multi_index(target, shape))
+    except ValueError:
+        raise InputError(f"target {':'.join(map(str, target))} does not fit an output of shape {shape}") from None
 
 
 def _best(scores: Array, count: int) -> Array:
@@ -285,6 +329,8 @@ def _progress(total: int) -> Iterator[Callable[[], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     console = Console(stderr=True)
-    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, redirect_stdout=sys.stdout.isatty()) as bar:
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, redirect_stdout=sys.stdout.isatty(), transient=True
+    ) as bar:
         task = bar.add_task("", total=total)
         yield lambda: bar.advance(task)

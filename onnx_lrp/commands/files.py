@@ -39,6 +39,7 @@ class Folder:
         self.path = path
         self.count = 0
         """How many files were written."""
+        self._names: set[str] = set()
         self._kept = {file.resolve() for file in kept}
         nearest = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.lexists(folder))
         if not nearest.is_dir():
@@ -50,7 +51,7 @@ class Folder:
         """Write a picture, a figure or arrays.
 
         Args:
-            name: The file's name.
+            name: The file's name; it gets a number if a file of this name was written before.
             content: What to write.
 
         Returns:
@@ -59,7 +60,7 @@ class Folder:
         Raises:
             WriteError: The file cannot be written.
         """
-        file = self.path / name
+        file = self.path / self._unused(name)
         if file.resolve() in self._kept:
             raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
         try:
@@ -69,6 +70,15 @@ class Folder:
             raise WriteError(f"cannot write {file}: {error.strerror or error}") from None
         self.count += 1
         return file
+
+    def _unused(self, name: str) -> str:
+        stem, dot, suffix = name.rpartition(".")
+        number = 1
+        while name.casefold() in self._names:
+            number += 1
+            name = f"{stem}_{number}{dot}{suffix}"
+        self._names.add(name.casefold())
+        return name
 
 
 def _writer(content: Image | Figure | dict[str, Array]) -> Callable[[IO[bytes]], object]:

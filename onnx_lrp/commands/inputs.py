@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -39,6 +39,7 @@ class Item:
 
     @property
     def count(self) -> int:
+        """How many samples there are."""
         return max((len(value) for value in self.feeds.values()), default=0)
 
 
@@ -75,18 +76,6 @@ def _inside(folder: Path) -> list[Path]:
     if not wanted:
         raise InputError(f"the folder {folder} has no pictures, .npy or .npz files")
     return wanted
-
-
-def stems(paths: Sequence[Path]) -> Iterator[str]:
-    """The files' names without suffix; those that had one name get a number."""
-    used: set[str] = set()
-    for path in paths:
-        stem, number = path.stem, 1
-        while stem.casefold() in used:
-            number += 1
-            stem = f"{path.stem}_{number}"
-        used.add(stem.casefold())
-        yield stem
 
 
 def model_inputs(explainer: Explainer) -> dict[str, TensorType]:
@@ -140,7 +129,7 @@ def _arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
         if path.suffix.lower() == ".npy":
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             return {names[0]: _numeric(path, array)} if len(names) == 1 else _one_for_many(path, names)
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             return {name: _numeric(path, file[key]) for name, key in _keys(path, list(file), names).items()}
     except InputError:
         raise
@@ -171,9 +160,14 @@ def _numeric(path: Path, array: Any) -> Array:
     values: Array = np.asanyarray(array)
     if values.dtype.kind not in "fiub":
         raise InputError(f"{path} holds values of type {values.dtype}, not numbers")
+    if values.ndim == 0:
+        raise InputError(f"{path} holds a single number, not samples")
     return values
 
 
 def _batched(values: Array, shape: tuple[int | str | None, ...] | None) -> Array:
     """Gives a sample without batch axis one."""
-    return values[None] if shape is not None and values.ndim == len(shape) - 1 else values
+    if shape is None or values.ndim != len(shape) - 1:
+        return values
+    fits = all(not isinstance(wanted, int) or wanted == length for wanted, length in zip(shape[1:], values.shape, strict=True))
+    return values[None] if fits else values

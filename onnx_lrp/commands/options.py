@@ -1,4 +1,4 @@
-"""Options of composites that follow from how pictures are prepared."""
+"""Which composite and which options, where the command line does not say."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from onnx_lrp.errors import CompositeError
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["with_bounds"]
+    from onnx_lrp.plan import Plan
+
+__all__ = ["FALLBACK", "USUAL", "has_convolutions", "with_bounds"]
+
+_OPTIONS = ("low", "high", "epsilon", "gamma")
+USUAL = "epsilon_plus_flat"
+"""The composite when none is named ..."""
+FALLBACK = "epsilon"
+"""... and that for models without convolutions, where a flat first layer would give all features the same relevance."""
 
 
-def with_bounds(
-    model: Path, composite: str, options: dict[str, Any], preprocess: str | None, *, pictures: bool = False
-) -> dict[str, Any]:
+def has_convolutions(plan: Plan) -> bool:
+    """Whether relevance flows through a convolution."""
+    return any(step.view.kind == "convolution" for step in plan.steps)
+
+
+def with_bounds(model: Path, composite: str, options: dict[str, Any], preprocess: str | None, *, pictures: bool = False) -> dict[str, Any]:
     """Add the smallest and largest input, low and high, if the composite needs them and they follow from the preprocessing.
 
     Args:
@@ -31,7 +42,7 @@ def with_bounds(
 
     Raises:
         CompositeError: The composite is unknown, or options are missing or unknown.
-        OnnxLrpError: The model cannot be read or takes no pictures, or the preprocessing is wrong.
+        OnnxLrpError: The model cannot be read, or takes no pictures, or the preprocessing is wrong.
     """
     from onnx_lrp.commands.inputs import prepare
     from onnx_lrp.graph import read_graph
@@ -40,9 +51,16 @@ def with_bounds(
     kind = COMPOSITES.get(composite)
     bounded = kind is not None and {"low", "high"} <= inspect.signature(kind).parameters.keys()
     if bounded and not {"low", "high"} <= given.keys() and (pictures or preprocess is not None):
-        inputs = {name: type_ for name, type_ in read_graph(model).inputs.items() if type_.shape is None or len(type_.shape) == 4}
-        fitted = prepare(preprocess, inputs)
+        inputs = read_graph(model).inputs
+        pictures_only = {name: type_ for name, type_ in inputs.items() if type_.shape is None or len(type_.shape) == 4}
+        fitted = prepare(preprocess, pictures_only or inputs)
         given = {"low": fitted.low(), "high": fitted.high()} | given
+    if kind is not None:
+        known = inspect.signature(kind).parameters
+        for name in given:
+            if name not in known:
+                takes = ", ".join(f"--{option}" for option in _OPTIONS if option in known) or "none of these options"
+                raise CompositeError(f"composite {composite!r} has no --{name}; it takes {takes}")
     try:
         make_composite(composite, given)
     except CompositeError as error:

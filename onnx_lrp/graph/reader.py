@@ -203,7 +203,10 @@ def node_from(proto: NodeProto, index: int, used: set[str]) -> Node:
         name = f"{base}#{count}"
     used.add(name)
     attributes = {attribute.name: _attribute(attribute) for attribute in proto.attribute}
-    return Node(proto.op_type, name, list(proto.input), list(proto.output), attributes, domain)
+    outputs = list(proto.output)
+    if proto.op_type == "Split" and not domain:  # onnxruntime crashes on parts that are left out
+        outputs = [output or f"{name}/unused_{position}" for position, output in enumerate(outputs)]
+    return Node(proto.op_type, name, list(proto.input), outputs, attributes, domain)
 
 
 def _attribute(attribute: AttributeProto) -> Any:

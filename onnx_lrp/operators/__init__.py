@@ -92,6 +92,7 @@ OPERATORS: dict[tuple[str, str], Operator] = {
     ("", "LayerNormalization"): LayerNormalizationOperator(),
     (CANONICAL, "RMSNormalization"): RMSNormalizationOperator(),
     ("", "LRN"): LRNOperator(),
+    (CANONICAL, "LRN"): LRNOperator(),
     ("", "Softmax"): SoftmaxOperator(),
     ("", "LogSoftmax"): LogSoftmaxOperator(),
     **{(CANONICAL if op in ("Gelu", "Swish") else "", op): activation for op, activation in ACTIVATIONS.items()},

@@ -12,7 +12,7 @@ from onnx_lrp.operators.base import Operator, Role, first_of
 
 if TYPE_CHECKING:
     from onnx_lrp.emitter import Emitter
-    from onnx_lrp.graph import Graph, Node
+    from onnx_lrp.graph import Array, Graph, Node
 
 Derivative = Callable[["Emitter", "Node", str, str], str]
 """(emitter, node, x, y) -> dy/dx, a tensor that broadcasts against x."""
@@ -60,9 +60,20 @@ class PowOperator(PointwiseOperator):
     def data_inputs(self, node: Node, graph: Graph) -> list[int]:
         from onnx_lrp.errors import UnsupportedOperatorError
 
-        if node.input(1) not in graph.constants:
+        exponent = graph.constant(node.input(1))
+        if exponent is None:
             raise UnsupportedOperatorError([(node.name, "Pow with a computed exponent", node.domain, graph.opset)])
+        if self._repeats(exponent, node, graph):
+            raise UnsupportedOperatorError([(node.name, "Pow with exponents that repeat its base", node.domain, graph.opset)])
         return super().data_inputs(node, graph)
+
+    @staticmethod
+    def _repeats(exponent: Array, node: Node, graph: Graph) -> bool:
+        """Whether x^p may be larger than x."""
+        shape = graph.shape(node.input(0))
+        if shape is None or exponent.ndim > len(shape):
+            return exponent.size > 1 or (shape is not None and exponent.ndim > len(shape))
+        return any(own not in (1, length) for own, length in zip(exponent.shape, shape[len(shape) - exponent.ndim :], strict=True))
 
 
 def _where(e: Emitter, condition: str, yes: str, no: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from onnx_lrp.operators.base import Operator, Role, first_of
 
@@ -19,6 +19,12 @@ class AffineOperator(Operator):
     """
 
     role = Role.AFFINE
+    uniform: ClassVar[bool] = True
+    """Of fixed weights: whether all that feed one output are equal. Otherwise there are apply_square and adjoint_square."""
+
+    def mixed_signs(self, node: Node) -> bool:  # noqa: ARG002
+        """Whether fixed weights are of both signs: then rules that treat the signs apart cannot work on the node."""
+        return False
 
     def data_index(self, node: Node, graph: Graph) -> int:  # noqa: ARG002
         return 0
@@ -54,6 +60,14 @@ class AffineOperator(Operator):
 
     def adjoint_ones(self, e: Emitter, node: Node, s: str) -> str:
         """Emits J(1)^T s."""
+        raise NotImplementedError(node.op)
+
+    def apply_square(self, e: Emitter, node: Node, x: str) -> str:
+        """Emits J(W^2) x for fixed weights that are not uniform."""
+        raise NotImplementedError(node.op)
+
+    def adjoint_square(self, e: Emitter, node: Node, s: str) -> str:
+        """Emits J(W^2)^T s for fixed weights that are not uniform."""
         raise NotImplementedError(node.op)
 
     def fan_in(self, e: Emitter, node: Node) -> str:

@@ -36,6 +36,8 @@ class Operator:
     role: ClassVar[Role]
     kind: ClassVar[str] = ""
     """A finer name for composites to select by: convolution, dense, pool, scale, activation ..."""
+    several_outputs: ClassVar[bool] = False
+    """Whether relevance can arrive at other outputs than the first."""
 
     def data_inputs(self, node: Node, graph: Graph) -> list[int]:
         """The positions of the inputs that relevance can flow to."""

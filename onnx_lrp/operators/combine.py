@@ -78,7 +78,7 @@ class MatMulOperator(Operator):
     def _sum_batches(e: Emitter, tensor: str, like: str, other: str) -> str:
         """Batch axes along which a factor was repeated are summed."""
         mine, others = e.graph.shape(like), e.graph.shape(other)
-        if mine is not None and others is not None and mine[:-2] == others[:-2]:
+        if mine is not None and others is not None and mine[:-2] == others[:-2] and None not in mine[:-2]:
             return tensor
         return e.unbroadcast_at_run_time(tensor, like)
 

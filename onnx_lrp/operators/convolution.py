@@ -42,9 +42,10 @@ class Window(NamedTuple):
 
 
 def window_of(node: Node, kernel: list[int], opset: int) -> Window:
-    """Reads a node's geometry; auto_pad must have been made explicit before."""
-    if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise UnsupportedOperatorError([(node.name, f"{node.op} with auto_pad and an input of unknown size", node.domain, opset)])
+    """Reads a node's geometry; auto_pad and output_shape must have been made explicit before."""
+    implicit = "output_shape" if "output_shape" in node.attributes else "auto_pad"
+    if node.attributes.get(implicit, "NOTSET") not in ("NOTSET", "VALID"):
+        raise UnsupportedOperatorError([(node.name, f"{node.op} with {implicit} and an input of unknown size", node.domain, opset)])
     n = len(kernel)
     return Window(
         list(kernel),

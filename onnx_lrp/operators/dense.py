@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from onnx_lrp.errors import UnsupportedOperatorError
 from onnx_lrp.operators.affine import AffineOperator
 
 if TYPE_CHECKING:
@@ -56,12 +57,19 @@ class LinearOperator(_Dense):
         weight = weight or node.input(1)
         rank = e.graph.constants[node.input(1)].ndim
         left = node.attributes["left"]
+        if rank > 2 and e.graph.rank(node.input(0)) is None:
+            raise UnsupportedOperatorError([(node.name, "MatMul by a batch of weights on a tensor of unknown rank", "", e.graph.opset)])
+        vector = e.graph.rank(node.input(0)) == 1  # MatMul takes it as a row on its left, as a column on its right, and drops that axis
+        if rank == 1 and vector:
+            return e.mul(s, weight)
         if rank == 1:  # a vector of weights: its axis was summed away, and comes back
             row = e.op("Unsqueeze", s, e.ints(-2 if left else -1))
             return e.mul(row, e.op("Reshape", weight, e.ints(-1, 1)) if left else weight)
+        dropped = e.ints(-1 if left else -2)
+        s = e.op("Unsqueeze", s, dropped) if vector else s
         turned = e.op("Transpose", weight, perm=[*range(rank - 2), rank - 1, rank - 2])
         back = e.op("MatMul", *((turned, s) if left else (s, turned)))
-        return self._unbroadcast(e, back, node)
+        return self._unbroadcast(e, e.op("Squeeze", back, dropped) if vector else back, node)
 
     @staticmethod
     def _unbroadcast(e: Emitter, tensor: str, node: Node) -> str:

@@ -97,6 +97,8 @@ class ConcatOperator(Operator):
 class SplitOperator(RouteOperator):
     """Cuts a tensor along an axis; parts that got no relevance count as zero."""
 
+    several_outputs = True
+
     def gradient(self, e: Emitter, node: Node, upstream: list[str | None]) -> dict[int, str]:
         parts = [
             part if part is not None else e.op("ConstantOfShape", e.shape_of(output), value=np.zeros(1, np.float32))

@@ -95,7 +95,10 @@ class RMSNormalizationOperator(LayerNormalizationOperator):
 
 
 class LRNOperator(Operator):
-    """y = x * d^-beta with d = bias + alpha / size * (sum of x^2 over a window of channels)."""
+    """y = x * d^-beta with d = bias + alpha / size * (sum of x^2 over a window of channels).
+
+    Of our own domain where the size is even: onnxruntime has only odd ones.
+    """
 
     role = Role.NORMALIZATION
     kind = "lrn"
@@ -131,6 +134,9 @@ class LRNOperator(Operator):
         inner = e.mul(e.mul(s, x), e.op("Pow", d, e.constant(-beta - 1)))
         cross = e.scale(e.mul(x, self._window_sum(e, node, inner, adjoint=True)), 2 * rate * beta)
         return {0: e.sub(e.mul(s, e.op("Pow", d, e.constant(-beta))), cross)}
+
+    def lower(self, e: Emitter, node: Node) -> None:
+        e.op("Mul", node.input(0), self.slope(e, node), output=node.outputs[0])
 
     def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:  # noqa: ARG002
         return node.input(0) in known

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from onnx_lrp.errors import UnsupportedOperatorError
 from onnx_lrp.operators.affine import AffineOperator, ones_like
 from onnx_lrp.operators.base import Operator, Role, first_of
 from onnx_lrp.operators.convolution import Window, transposed_convolution, window_of
@@ -148,7 +149,11 @@ class MaxPoolOperator(Operator):
     def to_first(self, e: Emitter, node: Node, s: str) -> str:
         """Ties go to the first of the largest elements."""
         x = node.input(0)
-        indices = e.op("Reshape", e.extra_output(node.outputs[0], 1), e.ints(-1))
+        if node.attributes.get("storage_order", 0):  # its indices would count along columns
+            found = e.ops("MaxPool", x, outputs=["", ""], **(node.attributes | {"storage_order": 0}))[1]
+        else:
+            found = e.extra_output(node.outputs[0], 1)
+        indices = e.op("Reshape", found, e.ints(-1))
         zeros = e.op("ConstantOfShape", e.op("ReduceProd", e.shape_of(x), keepdims=1), value=np.zeros(1, np.float32))
         flat = e.op("ScatterElements", zeros, indices, e.op("Reshape", s, e.ints(-1)), axis=0, reduction="add")
         return e.reshape_like(flat, x)
@@ -210,7 +215,9 @@ class ReduceMaxOperator(Operator):
     kind = "max_pool"
 
     def axes(self, e: Emitter, node: Node) -> list[int]:
-        rank = e.graph.rank(node.input(0)) or 0
+        rank = e.graph.rank(node.input(0))
+        if rank is None:
+            raise UnsupportedOperatorError([(node.name, f"{node.op} over unknown axes", node.domain, e.graph.opset)])
         return list(range(2, rank)) if node.op == "GlobalMaxPool" else reduced_axes(node, e.graph)
 
     def _kept(self, e: Emitter, node: Node, tensor: str, axes: list[int]) -> str:
@@ -254,8 +261,6 @@ def reduced_axes(node: Node, graph: Graph) -> list[int]:
     if not axes and node.attributes.get("noop_with_empty_axes", 0):
         return []
     if rank is None or (node.input(1) and given is None):
-        from onnx_lrp.errors import UnsupportedOperatorError
-
         raise UnsupportedOperatorError([(node.name, f"{node.op} over unknown axes", node.domain, graph.opset)])
     return sorted(axis % rank for axis in axes) if axes else list(range(rank))
 

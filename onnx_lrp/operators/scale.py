@@ -39,19 +39,28 @@ class ScaleOperator(AffineOperator):
         return e.add(y, bias) if bias else y
 
     @staticmethod
-    def _broadcast(e: Emitter, node: Node, x: str) -> str:
+    def _keeps_shape(e: Emitter, node: Node) -> bool:
+        """Whether the constants are known not to repeat x: each of their axes is of length one, or as long as x's."""
+        shape = e.graph.shape(node.input(0))
+        constants = [e.graph.constants[name].shape for name in node.inputs[1:] if name]
+        return shape is not None and all(
+            len(lengths) <= len(shape) and all(own in (1, length) for own, length in zip(lengths[::-1], shape[::-1], strict=False))
+            for lengths in constants
+        )
+
+    def _broadcast(self, e: Emitter, node: Node, x: str) -> str:
         """Without weights, x alone may still have to be repeated to the output's shape."""
-        same = e.graph.shape(node.input(0)) is not None and e.graph.shape(node.input(0)) == e.graph.shape(node.outputs[0])
-        return x if same else e.op("Expand", x, e.shape_of(node.outputs[0]))
+        return x if self._keeps_shape(e, node) else e.op("Expand", x, e.shape_of(node.outputs[0]))
 
     def adjoint(self, e: Emitter, node: Node, s: str, weight: str | None) -> str:
-        return e.unbroadcast(e.mul(s, weight) if weight else s, node.input(0), node.outputs[0])
+        product = e.mul(s, weight) if weight else s
+        return product if self._keeps_shape(e, node) else e.unbroadcast(product, node.input(0), node.outputs[0])
 
     def apply_ones(self, e: Emitter, node: Node, x: str) -> str:
         return self._broadcast(e, node, x)
 
     def adjoint_ones(self, e: Emitter, node: Node, s: str) -> str:
-        return e.unbroadcast(s, node.input(0), node.outputs[0])
+        return self.adjoint(e, node, s, None)
 
     def fan_in(self, e: Emitter, node: Node) -> str:  # noqa: ARG002
         return e.constant(1.0)

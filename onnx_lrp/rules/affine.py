@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from onnx_lrp.errors import CompositeError
-from onnx_lrp.operators import AffineOperator, Role
+from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.rules.base import Relevance, Rule, Site, relevance_of
 from onnx_lrp.rules.linear import FULL, POSITIVE, LinearView, Part, Source
 from onnx_lrp.rules.stabilizer import TINY, Stabilizer
+
+if TYPE_CHECKING:
+    from onnx_lrp.graph import Node
 
 Bias = Literal["absorb", "ignore", "redistribute"]
 
@@ -31,7 +34,7 @@ class Share:
     bias: Part | None = None
     coefficient: float = 1.0
     where: Literal["everywhere", "positive", "negative"] = "everywhere"
-    """Only for outputs of this sign (of the plain forward value)."""
+    """Only for outputs of this sign: that of J(W) x + b, without b when the rule ignores the bias. z then has the same sign."""
     sign: int = 0
     """The sign of z where it is known by construction."""
 
@@ -46,6 +49,8 @@ class AffineRule(Rule):
     """
 
     roles: ClassVar[frozenset[Role]] = frozenset({Role.AFFINE})
+    parts_signs: ClassVar[bool] = True
+    """Whether it treats positive and negative weights apart."""
 
     def shares(self) -> Sequence[Share]:
         """The shares that the rule consists of."""
@@ -59,6 +64,11 @@ class AffineRule(Rule):
         if getattr(self, "bias", "absorb") not in ("absorb", "ignore", "redistribute"):
             raise CompositeError(f'{type(self).__name__}: bias is "absorb", "ignore" or "redistribute", not {self.bias!r}')  # type: ignore[attr-defined]
         self.stab  # noqa: B018 - raises for a bad stabiliser
+
+    def check(self, node: Node, operator: Operator) -> None:
+        super().check(node, operator)
+        if self.parts_signs and isinstance(operator, AffineOperator) and operator.mixed_signs(node):
+            raise CompositeError(f"rule {self} does not fit node {node.name!r}: {node.op} has fixed weights of both signs")
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         relevance = relevance_of(upstream)
@@ -74,27 +84,37 @@ class _ShareEmission:
         self.view, self.share, self.branches, self.relevance, self.stab = view, share, branches, relevance, rule.stab
         bias = share.bias if getattr(rule, "bias", "absorb") != "ignore" else None
         self.bias_part = bias
+        self.only_positive = _only_positive(rule, view, relevance)
         self.twin = relevance.twin if bias == FULL and [(b.source, b.part) for b in branches] == [(Source.X, FULL)] else None
         self.z = self.twin or self._denominator(bias)
 
     @classmethod
     def of(cls, rule: AffineRule, view: LinearView, share: Share, relevance: Relevance) -> _ShareEmission | None:
-        """None when the share is empty whatever the input: its weights or its input have no part of that sign."""
-        if share.where == "negative" and relevance.twin is not None:
-            return None  # the relevance is zero where the output is not positive
+        """None when the share passes nothing on whatever the input: its weights or its input have no part of that sign."""
+        if share.where == "negative" and _only_positive(rule, view, relevance):
+            return None
         branches = []
         for branch in share.branches:
             part = view.simplified(view.weight, branch.part)
             source = Source.X if branch.source is Source.POSITIVE and view.x_nonnegative else branch.source
             if part is not None and not (source is Source.NEGATIVE and view.x_nonnegative):
                 branches.append(Branch(source, part))
-        merged = _merged(branches)
-        return cls(rule, view, share, merged, relevance) if merged else None
+        if not branches and not cls._bias_counts(rule, view, share):
+            return None
+        return cls(rule, view, share, _merged(branches), relevance)
+
+    @staticmethod
+    def _bias_counts(rule: AffineRule, view: LinearView, share: Share) -> bool:
+        """Whether a share of the bias alone changes what is passed on: it is spread, or it keeps the share from being empty."""
+        wanted = getattr(rule, "bias", "absorb") == "redistribute" or getattr(rule, "empty", "drop") == "conserve"
+        return wanted and getattr(rule, "bias", "absorb") != "ignore" and view.bias_tensor(share.bias) is not None
 
     def _denominator(self, bias: Part | None) -> str:
         cheap = self._boosted_denominator(bias)
         if cheap is not None:
             return cheap
+        if not self.branches:
+            return self.view.bias_tensor(bias) or ""
         total, pending = "", bias
         for branch in self.branches:
             term = self.view.apply(self.view.source(branch.source) or "", branch.part, pending)
@@ -117,21 +137,28 @@ class _ShareEmission:
         return e.add(z, positive) if kinds[0][1] == "boosted+" else e.sub(e.scale(z, 1 + gamma), positive)
 
     def denominator(self) -> str:
-        sign = 1 if self.twin else self.share.sign
-        if self.share.where != "everywhere":
-            sign = 1 if self.share.where == "positive" else -1
-        elif not sign and self.z in self.view.site.nonnegative:
+        e, z, sign = self.view.e, self.z, self.share.sign
+        if self.twin or z in self.view.site.nonnegative:
             sign = 1
-        whole = self._denominator(self.bias_part) if self.twin and self.stab.mode == "scaled" else None
-        return self.stab.emit(self.view.e, self.z, sign, whole)
+        elif self.share.where == "positive":
+            z, sign = e.op("Relu", z), 1
+        elif self.share.where == "negative":
+            z, sign = e.op("Min", z, e.constant(0.0)), -1
+        return self.stab.emit(e, z, sign, self._denominator(self.bias_part) if self.twin else self.z)
 
     def received(self, coefficient: str | None = None) -> str:
         """The relevance that this share distributes: times its coefficient, and zero where it does not apply."""
         e, r = self.view.e, self.relevance.tensor
-        if self.share.where != "everywhere" and self.relevance.twin is None:
+        if self.share.where != "everywhere" and not self.only_positive:
             compare = "Greater" if self.share.where == "positive" else "Less"
-            r = e.op("Where", e.op(compare, self.view.node.outputs[0], e.constant(0.0)), r, e.constant(0.0))
+            value = self.view.apply(self.view.x, FULL, self.bias_part and FULL)
+            r = e.op("Where", e.op(compare, value, e.constant(0.0)), r, e.constant(0.0))
         return e.mul(r, coefficient) if coefficient else e.scale(r, self.share.coefficient)
+
+
+def _only_positive(rule: AffineRule, view: LinearView, relevance: Relevance) -> bool:
+    """Whether the relevance is zero wherever the forward value is not positive; the value without bias has signs of its own."""
+    return relevance.twin is not None and (view.bias is None or getattr(rule, "bias", "absorb") != "ignore")
 
 
 def _merged(branches: list[Branch]) -> list[Branch]:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.operators import Operator, Role
+from onnx_lrp.rules.stabilizer import TINY
 
 if TYPE_CHECKING:
     from onnx_lrp.emitter import Emitter
     from onnx_lrp.graph import Node
     from onnx_lrp.rules.ledger import Ledger
+    from onnx_lrp.rules.stabilizer import Stabilizer
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,15 @@ def relevance_of(upstream: list[Relevance | None]) -> Relevance:
     if len(found) != 1:
         raise AssertionError("a rule for one output met several")
     return found[0]
+
+
+def note_division(site: Site, stab: Stabilizer, r: str, z: str, denominator: str) -> None:
+    """Writes down what R / stab(z) in place of R / z kept: the stabiliser's part; without one, R wherever z is zero."""
+    if not site.ledger.keeps:
+        return
+    e = site.e
+    if stab.epsilon:
+        site.ledger.note("stabilizer", e.mul(e.sub(denominator, z), e.div(r, denominator)))
+    else:
+        zero = e.op("Less", e.op("Abs", z), e.constant(TINY))
+        site.ledger.note("dropped", e.op("Where", zero, r, e.constant(0.0)))

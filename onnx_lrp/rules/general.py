@@ -9,7 +9,7 @@ from onnx_lrp.errors import CompositeError
 from onnx_lrp.graph import Node
 from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.operators.activation import PointwiseOperator, ReluOperator
-from onnx_lrp.rules.base import Relevance, Rule, Site, relevance_of
+from onnx_lrp.rules.base import Relevance, Rule, Site, note_division, relevance_of
 from onnx_lrp.rules.stabilizer import Stabilizer
 
 _ALL = frozenset(Role) - {Role.STOP}
@@ -97,11 +97,7 @@ def share_by_contribution(site: Site, relevance: Relevance, stab: Stabilizer, fa
     for index, gradient in site.operator.gradient(e, site.node, [s]).items():
         if index in site.targets or site.ledger.keeps:
             result[index] = Relevance(e.scale(e.mul(site.node.input(index), gradient), factor), vanishes=True)
-    if site.ledger.keeps and stab.epsilon:
-        site.ledger.note("stabilizer", e.mul(e.sub(denominator, twin or y), s))
-    elif site.ledger.keeps:
-        small = e.op("Less", e.op("Abs", y), e.constant(1e-30))
-        site.ledger.note("dropped", e.op("Where", small, relevance.tensor, e.constant(0.0)))
+    note_division(site, stab, relevance.tensor, twin or y, denominator)
     return result, s
 
 

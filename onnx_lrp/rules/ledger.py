@@ -39,5 +39,5 @@ class KeepingLedger(Ledger):
 
 
 def total_of(e: Emitter, tensor: str) -> str:
-    """The sum over all elements, in float64. Samples are told apart by running one at a time: inside a model they may lie along any axis."""
+    """The sum over all elements, in float64. Samples are run one at a time: inside a model they may lie along any axis."""
     return e.op("ReduceSum", e.op("Cast", tensor, to=11), keepdims=0)

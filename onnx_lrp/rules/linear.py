@@ -59,7 +59,7 @@ class LinearView:
         if part.kind in ("full", "ones"):
             return part
         if part.kind == "square":
-            return part if tensor is not None else ONES  # all fixed weights of an output are equal, and a common factor cancels
+            return ONES if tensor is None and self.operator.uniform else part  # a factor common to all weights of an output cancels
         has_positive, has_negative = self.site.e.signs(tensor) if tensor is not None else (True, False)
         if part.kind == "positive":
             return None if not has_positive else part if has_negative else FULL
@@ -121,6 +121,8 @@ class LinearView:
             without = self.e.sub(self.node.outputs[0], self.bias_tensor(FULL) or "")
             other = self.bias_tensor(bias)
             return self.e.add(without, other) if other else without
+        elif part == SQUARE and self.weight is None:
+            y = self.operator.apply_square(self.e, self.node, x)
         elif self.weight is None:
             y = self.e.scale(self.operator.apply(self.e, self.node, x, None), self._factor(part))
         else:
@@ -134,6 +136,8 @@ class LinearView:
         part = self._known(part)
         if part == ONES:
             return self.operator.adjoint_ones(self.e, self.node, s)
+        if part == SQUARE and self.weight is None:
+            return self.operator.adjoint_square(self.e, self.node, s)
         if self.weight is None:
             return self.operator.adjoint(self.e, self.node, self.e.scale(s, self._factor(part)), None)
         return self.operator.adjoint(self.e, self.node, s, self._part(self.weight, part))

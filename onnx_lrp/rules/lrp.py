@@ -16,7 +16,7 @@ import numpy as np
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.rules.affine import AffineRule, Bias, Branch, Share
-from onnx_lrp.rules.base import Relevance, Rule, Site, relevance_of
+from onnx_lrp.rules.base import Relevance, Rule, Site, note_division, relevance_of
 from onnx_lrp.rules.linear import FULL, NEGATIVE, ONES, POSITIVE, SQUARE, LinearView, Source, boosted, bounds
 from onnx_lrp.rules.stabilizer import Stabilizer
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 X, X_POSITIVE, X_NEGATIVE, ONE = Source.X, Source.POSITIVE, Source.NEGATIVE, Source.ONE
 
 
-def _number(rule: AffineRule, name: str, *, least: float = 0.0) -> None:
+def _number(rule: AffineRule, name: str, *, least: float = 0.0, error: type[CompositeError] = CompositeError) -> None:
     value = getattr(rule, name)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < float("inf"):
-        raise CompositeError(f"{type(rule).__name__}: {name} is a finite number >= {least:g}, not {value!r}")
+        raise error(f"{type(rule).__name__}: {name} is a finite number >= {least:g}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Epsilon(AffineRule):
     stabilizer: float | Stabilizer | None = None
     """Another name for epsilon, as the other rules call it."""
     roles: ClassVar[frozenset[Role]] = frozenset({Role.AFFINE, Role.NORMALIZATION})
+    parts_signs: ClassVar[bool] = False
 
     def shares(self) -> Sequence[Share]:
         return [Share((Branch(X, FULL),), FULL)]
@@ -65,8 +66,8 @@ class Epsilon(AffineRule):
         denominator = self.stab.emit(e, y)
         s = e.div(relevance.tensor, denominator)
         passed = e.mul(x, e.mul(site.operator.slope(e, site.node), s))  # type: ignore[attr-defined]
+        note_division(site, self.stab, relevance.tensor, y, denominator)
         if site.ledger.keeps:
-            site.ledger.note("stabilizer", e.mul(e.sub(denominator, y), s))
             constant = e.sub(y, e.mul(x, site.operator.slope(e, site.node)))  # type: ignore[attr-defined]
             site.ledger.note("bias", e.mul(constant, s))
         return {0: Relevance(passed, vanishes=True)}
@@ -106,8 +107,8 @@ class AlphaBeta(AffineRule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _number(self, "alpha")
-        _number(self, "beta")
+        _number(self, "alpha", error=AlphaBetaError)
+        _number(self, "beta", error=AlphaBetaError)
         if not np.isclose(self.alpha - self.beta, 1.0):
             raise AlphaBetaError(f"AlphaBeta: alpha - beta is 1, not {self.alpha:g} - {self.beta:g}")
         if self.empty not in ("drop", "conserve"):
@@ -120,7 +121,7 @@ class AlphaBeta(AffineRule):
 
 
 class AlphaBetaError(CompositeError, ValueError):
-    """alpha and beta do not fit together."""
+    """alpha or beta is below zero, or they do not fit together."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ class WSquare(AffineRule):
 
     stabilizer: float | Stabilizer = 1e-6
     bias: Literal["ignore", "square"] = "ignore"
+    parts_signs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.stab  # noqa: B018 - raises for a bad stabiliser
@@ -185,6 +187,7 @@ class Flat(AffineRule):
 
     stabilizer: float | Stabilizer = 1e-6
     bias: Bias = "ignore"
+    parts_signs: ClassVar[bool] = False
 
     def shares(self) -> Sequence[Share]:
         return [Share((Branch(ONE, ONES),), None, sign=1)]
@@ -231,8 +234,7 @@ class ZBox(AffineRule):
         result = e.mul(e.sub(view.x, high), view.adjoint(s, FULL))
         if parts[0][1] is not None:
             result = e.add(result, e.mul(e.sub(high, low), view.adjoint(s, POSITIVE)))
-        if site.ledger.keeps:
-            site.ledger.note("stabilizer", e.mul(e.sub(denominator, z), s))
+        note_division(site, self.stab, relevance.tensor, z, denominator)
         return {view.index: Relevance(result)}
 
 

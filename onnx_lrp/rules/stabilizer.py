@@ -61,9 +61,10 @@ class Stabilizer:
             return e.op("Where", positive, e.op("Max", z, e.constant(self.epsilon)), e.op("Min", z, e.constant(-self.epsilon)))
         amount = e.constant(self.epsilon)
         if self.mode == "scaled":
-            flat = e.op("Flatten", whole or z, axis=1)
+            wide = e.op("Expand", whole or z, e.ints(1))  # a lone number gets an axis
+            flat = e.op("Flatten", wide, axis=1)
             mean = e.op("ReduceMean", e.mul(flat, flat), e.ints(1), keepdims=1)
-            rank = e.op("Sub", e.op("Shape", e.op("Shape", z)), e.ints(1))
+            rank = e.op("Sub", e.op("Shape", e.op("Shape", wide)), e.ints(1))
             target = e.op("Concat", e.ints(-1), e.op("Expand", e.ints(1), rank), axis=0)
             rms = e.op("Reshape", e.scale(e.op("Sqrt", mean), self.epsilon), target)
             # A sample of zeros alone has nothing to scale by.

@@ -1,0 +1,306 @@
+"""The command line: onnx-lrp. The commands themselves are in `onnx_lrp.commands`, imported when they are called."""
+
+import errno
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from onnx_lrp import __version__
+from onnx_lrp.errors import OnnxLrpError
+
+__all__ = ["app", "main"]
+
+_SHOWN, _WHAT, _HOW, _FILES = "Pictures", "What is explained", "How it is explained", "Files"
+
+
+class _Group(TyperGroup):
+    """Turns what a user can cause into one line and exit code 2; a traceback is a bug of ours."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OnnxLrpError as error:
+            _fail(str(error))
+        except MemoryError:
+            _fail("not enough memory")
+        except OSError as error:
+            if error.errno in (None, errno.EPIPE):
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{error.strerror}")
+
+
+def _fail(message: str) -> None:
+    typer.echo("error: " + " ".join(message.split()), err=True)
+    raise typer.Exit(2)
+
+
+class Providers(StrEnum):
+    """Where a model runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Seed(StrEnum):
+    """Where relevance starts."""
+
+    OUTPUT = "output"
+    ONE = "one"
+
+
+app = typer.Typer(
+    cls=_Group,
+    name="onnx-lrp",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: onnx-lrp demo. Then: onnx-lrp explain MODEL.onnx PHOTO.jpg. The options of a command: onnx-lrp COMMAND --help",
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"onnx-lrp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _app(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """See which parts of an input a prediction rests on: layer-wise relevance propagation for any ONNX model."""
+
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The model, an .onnx file.", show_default=False)]
+Composite = Annotated[
+    str | None,
+    typer.Option(
+        "-c",
+        "--composite",
+        metavar="NAME",
+        rich_help_panel=_HOW,
+        help="Which rule each kind of layer gets; [bold]onnx-lrp composites[/bold] lists the names. "
+        "Default: epsilon_plus_flat, for models without convolutions epsilon.",
+    ),
+]
+Low = Annotated[
+    float | None, typer.Option(help="The smallest value that the input can have (composites with a box).", rich_help_panel=_HOW)
+]
+High = Annotated[
+    float | None, typer.Option(help="The largest value that the input can have (composites with a box).", rich_help_panel=_HOW)
+]
+Epsilon = Annotated[float | None, typer.Option(help="The composite's epsilon: larger is smoother.", rich_help_panel=_HOW)]
+Gamma = Annotated[float | None, typer.Option(help="The composite's gamma: larger favours what speaks for.", rich_help_panel=_HOW)]
+Prepare = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        rich_help_panel=_WHAT,
+        help="How the model wants its pictures: imagenet, caffe, tf, unit (0 to 1), none (0 to 255), or a .json file with the fields "
+        "resize, crop, layout, channels, scale, mean, std. Default for pictures: imagenet, for grey ones unit.",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(metavar="TENSOR", help="The tensor to explain; default: the first output, before a final softmax.", rich_help_panel=_WHAT),
+]
+Record = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TENSOR", help="Also give the relevance of this tensor; may be repeated.", rich_help_panel=_WHAT),
+]
+
+
+def _options(low: float | None, high: float | None, epsilon: float | None, gamma: float | None) -> dict[str, Any]:
+    given = {"low": low, "high": high, "epsilon": epsilon, "gamma": gamma}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+@app.command()
+def explain(
+    model: Model,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT",
+            show_default=False,
+            help="Pictures, .npy files, .npz files (arrays by the names of the model's inputs), folders of them, or patterns.",
+        ),
+    ],
+    composite: Composite = None,
+    low: Low = None,
+    high: High = None,
+    epsilon: Epsilon = None,
+    gamma: Gamma = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "-t",
+            "--target",
+            metavar="CLASS",
+            rich_help_panel=_WHAT,
+            help="The class to explain: its number, or its name with --labels; several with commas between. "
+            "Default: the best of each input. For outputs of several axes a place such as 3:10:12.",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Explain the K best classes of each input.", metavar="K", rich_help_panel=_WHAT)
+    ] = None,
+    seed: Annotated[
+        Seed | None,
+        typer.Option(
+            rich_help_panel=_HOW,
+            help="Where relevance starts: with the output's value, or with one. Default: output; one for gradients.",
+            show_default=False,
+        ),
+    ] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.", rich_help_panel=_WHAT)] = None,
+    preprocess: Prepare = None,
+    output: Output = None,
+    record: Record = None,
+    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.", rich_help_panel=_FILES)] = Path(
+        "explanations"
+    ),
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="LIST",
+            rich_help_panel=_FILES,
+            help="png for pictures, npz for arrays (relevance, output, target, input), or png,npz.",
+        ),
+    ] = "png,npz",
+    cmap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_FILES,
+            help="Colours: bwr, coldnhot, hot, seismic, ..., any of matplotlib, or your own such as 00f,80:fff,f00.",
+        ),
+    ] = None,
+    overlay: Annotated[
+        bool | None,
+        typer.Option(
+            "--overlay/--no-overlay",
+            rich_help_panel=_FILES,
+            show_default=False,
+            help="Also draw relevance on top of the picture. Default: for photos, not for arrays.",
+        ),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=_HOW)] = None,
+    providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=_HOW)] = Providers.AUTO,
+) -> None:
+    """Explain predictions: print the best classes of each input, and draw what they rest on.
+
+    Red speaks for the explained class, blue against it.
+
+    Example: onnx-lrp explain resnet50.onnx cat.jpg dog.jpg --labels imagenet.txt --top 2
+    """
+    from onnx_lrp.commands.explain import Request, run
+
+    request = Request(
+        model,
+        inputs,
+        composite,
+        _options(low, high, epsilon, gamma),
+        target=target,
+        seed=seed and seed.value,
+        top=top,
+        labels=labels,
+        preprocess=preprocess,
+        folder=folder,
+        cmap=cmap,
+        overlay=overlay,
+        formats=formats,
+        output=output,
+        record=record or [],
+        threads=threads,
+        providers=providers.value,
+    )
+    raise typer.Exit(run(request))
+
+
+@app.command()
+def check(
+    model: Model,
+    composite: Composite = None,
+    low: Low = None,
+    high: High = None,
+    epsilon: Epsilon = None,
+    gamma: Gamma = None,
+    preprocess: Prepare = None,
+    output: Output = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", rich_help_panel=_FILES)] = False,
+) -> None:
+    """Show what would be done with a model: each node, its rule, and what is not supported.
+
+    Nothing is run. The exit code is 0 if every node has a rule, 1 if not.
+    """
+    from onnx_lrp.commands.models import check as run
+
+    raise typer.Exit(run(model, composite, _options(low, high, epsilon, gamma), preprocess, output, as_json=as_json))
+
+
+@app.command("compile")
+def compile_(
+    model: Model,
+    to: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The .onnx file to write.", rich_help_panel=_FILES)] = Path(
+        "explainer.onnx"
+    ),
+    composite: Composite = None,
+    low: Low = None,
+    high: High = None,
+    epsilon: Epsilon = None,
+    gamma: Gamma = None,
+    preprocess: Prepare = None,
+    output: Output = None,
+    record: Record = None,
+) -> None:
+    """Write a model that explains itself: an ordinary .onnx file that gives relevance beside its output.
+
+    It runs wherever ONNX models run, without this package.
+    """
+    from onnx_lrp.commands.models import compile_ as run
+
+    run(model, composite, _options(low, high, epsilon, gamma), preprocess, output, record or [], to)
+
+
+@app.command()
+def composites(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.", show_default=False)] = None,
+) -> None:
+    """List the composites: which rule each kind of layer gets, and the options."""
+    from onnx_lrp.commands.models import composites as run
+
+    run(name)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where digits.png goes.", rich_help_panel=_FILES)] = Path(
+        "onnx_lrp_demo"
+    ),
+) -> None:
+    """Try it: explain a small model for handwritten digits, which comes with the package, in several ways."""
+    from onnx_lrp.commands.demo import run
+
+    run(folder)
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # file names may have what a terminal has not
+    app(prog_name="onnx-lrp")
+
+
+if __name__ == "__main__":
+    main()

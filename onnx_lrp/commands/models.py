@@ -1,0 +1,144 @@
+"""The commands check, compile and composites: what would be done, without an input."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
+from onnx_lrp.composites import COMPOSITES, Composite, base_map
+from onnx_lrp.errors import InputError, suggest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onnx_lrp.plan import Plan
+
+__all__ = ["check", "compile_", "composites"]
+
+_EDGES = {"low": 0.0, "high": 1.0}
+_MAPS = ("name_map", "first_map", "layer_map", "maps")
+
+
+def check(model: Path, composite: str | None, options: dict[str, Any], preprocess: str | None, output: str | None, *, as_json: bool) -> int:
+    """Print a model's plan.
+
+    Returns:
+        The exit code: 0 if all nodes have a rule, else 1.
+    """
+    from onnx_lrp.explainer import plan_of
+
+    plan = plan_of(model, composite or USUAL, output=output, **with_bounds(model, composite or USUAL, options, preprocess))
+    if composite is None and not has_convolutions(plan):
+        plan = plan_of(model, FALLBACK, output=output, **options)
+    if as_json:
+        typer.echo(plan.to_json())
+    else:
+        _print_plan(plan)
+    return 1 if plan.unsupported else 0
+
+
+def _print_plan(plan: Plan) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("node", "operator", "role", "rule"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("operator", "role"))
+    for node, operator, role, rule in plan.rows():
+        table.add_row(Text(node), Text(operator), role, Text(rule) if rule else Text("not supported", "bold red"))
+    console = Console(highlight=False)
+    if not console.is_terminal:  # lines that are cut in two are hard to search
+        console = Console(highlight=False, width=1000)
+    console.print(table)
+    for step in plan.unsupported:
+        domain, kind = step.view.node.domain, step.view.op
+        operator = f"{domain}.{kind}" if domain else kind
+        problem = f" ({step.problem})" if step.problem not in ("", kind) else ""
+        typer.echo(f"not supported: node {step.view.name!r}: {operator}{problem}")
+    covered = len(plan.steps) - len(plan.unsupported)
+    typer.echo(f"relevance flows from {plan.output!r} to {', '.join(map(repr, plan.sources))}")
+    typer.echo(f"{covered} of {len(plan.steps)} nodes covered ({100 * plan.coverage:.1f} %)")
+
+
+def compile_(
+    model: Path,
+    composite: str | None,
+    options: dict[str, Any],
+    preprocess: str | None,
+    output: str | None,
+    record: list[str],
+    to: Path,
+) -> None:
+    """Write a model together with its relevance pass to an ONNX file, and say what it takes and gives.
+
+    Raises:
+        InputError: The file cannot be written, or is the model itself.
+    """
+    import onnx
+
+    from onnx_lrp.explainer import Explainer
+
+    if to.exists() and model.exists() and to.samefile(model):
+        raise InputError(f"{to} is the model itself: choose another name")
+    if to.is_dir():
+        raise InputError(f"cannot write {to}: it is a folder")
+    chosen = with_bounds(model, composite or USUAL, options, preprocess)
+    explainer = Explainer(model, composite or USUAL, output=output, record=record, providers="cpu", **chosen)
+    if composite is None and not has_convolutions(explainer.plan):
+        explainer = Explainer(model, FALLBACK, output=output, record=record, providers="cpu", **options)
+    explainer.save(to)
+    graph = onnx.load(to, load_external_data=False).graph
+    typer.secho(str(to), bold=True)
+    typer.echo("  inputs")
+    for value in graph.input:
+        note = "where relevance starts: the output at the class to explain, elsewhere 0" if value.name == "target_relevance" else ""
+        typer.echo(f"    {_described(value)}{'  ' + note if note else ''}")
+    typer.echo("  outputs")
+    for value in graph.output:
+        note = f"the explained output{', before ' + explainer.final_activation if explainer.final_activation else ''}"
+        typer.echo(f"    {_described(value)}{'' if value.name.startswith('relevance') else '  ' + note}")
+
+
+def _described(value: Any) -> str:
+    import onnx
+
+    kind = value.type.tensor_type
+    lengths = [dim.dim_param or (str(dim.dim_value) if dim.HasField("dim_value") else "?") for dim in kind.shape.dim]
+    return f"{value.name}  {onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)} ({', '.join(lengths)})"
+
+
+def composites(key: str | None) -> None:
+    """Print the composites: which rule goes to which kind of layer, and their options.
+
+    Raises:
+        InputError: There is no composite of this name.
+    """
+    if key is not None and key not in COMPOSITES:
+        raise InputError(f"unknown composite {key!r}{suggest(key, COMPOSITES)}")
+    base = [(str(selector), str(rule)) for selector, rule in Composite(base_map()).entries]
+    for name in COMPOSITES if key is None else [key]:
+        kind = COMPOSITES[name]
+        parameters = [p for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in _MAPS]
+        options = [p.name if p.default in (None, p.empty) else f"{p.name}={p.default}" for p in parameters]
+        needed: dict[str, Any] = {p.name: _EDGES[p.name] for p in parameters if p.name in _EDGES}
+        rows = [(str(selector), str(rule)) for selector, rule in kind(**needed).entries]
+        shortened = key is None and rows[-len(base) :] == base
+        typer.secho(name, bold=True)
+        typer.echo(f"  {(inspect.getdoc(kind) or '').splitlines()[0]}")
+        typer.echo(f"  options: {', '.join(options) or 'none'}")
+        _print_rows([*rows[: -len(base)], ("other nodes", "see the end of this list")] if shortened else rows)
+    if key is None:
+        typer.secho("other nodes", bold=True)
+        _print_rows(base)
+
+
+def _print_rows(rows: list[tuple[str, str]]) -> None:
+    width = max(len(selector) for selector, _ in rows)
+    for selector, rule in rows:
+        typer.echo(f"    {selector.ljust(width)}  {rule}")
+    typer.echo("")
