@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnx_lrp.graph import CANONICAL, Array, Graph, Node
+from onnx_lrp.graph import CANONICAL, Array, Graph, Node, captured_by
 from onnx_lrp.graph.opset import OPSET
 
 IR_VERSION = 8
@@ -229,9 +229,7 @@ class Emitter:
             if any(tensor in wanted for tensor in proto.output):
                 kept.append(proto)
                 wanted.update(proto.input)
-                wanted.update(
-                    outer for attribute in proto.attribute if attribute.HasField("g") for inner in attribute.g.node for outer in inner.input
-                )
+                wanted.update(*(captured_by(attribute.g) for attribute in proto.attribute if attribute.HasField("g")))
         graph = helper.make_graph(kept[::-1], name, list(inputs), list(outputs))
         domains = sorted({proto.domain for proto in kept if proto.domain})
         opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]

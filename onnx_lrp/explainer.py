@@ -133,7 +133,7 @@ class Explainer:
         return result
 
     def _model_inputs(self) -> list[onnx.ValueInfoProto]:
-        needed = {tensor for node in self.graph.needed_for([self.output_name]) for tensor in node.inputs}
+        needed = {tensor for node in self.graph.needed_for([self.output_name]) for tensor in node.reads}
         return [value_info(name, kind.dtype, kind.shape) for name, kind in self.graph.inputs.items() if name in needed]
 
     def _seed_inputs(self) -> list[onnx.ValueInfoProto]:

@@ -211,7 +211,8 @@ def _reach(graph: Graph, sources: Sequence[str]) -> tuple[set[str], dict[str, li
     """The tensors that depend on the sources by ways that relevance can go, and for each node on such a way its inputs there."""
     reached, carrying = set(sources), {}
     for node in graph.nodes:
-        inputs = [node.inputs[index] for index in carrying_inputs(node, graph) if node.inputs[index] in reached]
+        carried = [node.inputs[index] for index in carrying_inputs(node, graph)]
+        inputs = [tensor for tensor in (*carried, *node.captured) if tensor in reached]
         if inputs:
             carrying[node.name] = inputs
             reached.update(tensor for tensor in node.outputs if tensor and graph.type_of(tensor).is_float)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 from models import relative_error, run, value_info
+
 from onnx_lrp.canonical import REWRITES, canonicalise
 from onnx_lrp.emitter import Emitter, embed
 from onnx_lrp.graph import Graph, read_graph

@@ -54,11 +54,24 @@ def _gelu() -> list[Case]:
     for (name, cube), (number, (inner, scaled, shifted)) in itertools.product(
         cubes.items(), enumerate([("x b", "a slope", "t one"), ("b x", "slope a", "one t")])
     ):
-        tanh = [*cube, op("Mul", "c bend", "b"), op("Add", inner, "a"), op("Mul", scaled, "i"), op("Tanh", "i", "t"), op("Add", shifted, "g")]
+        tanh = [
+            *cube,
+            op("Mul", "c bend", "b"),
+            op("Add", inner, "a"),
+            op("Mul", scaled, "i"),
+            op("Tanh", "i", "t"),
+            op("Add", shifted, "g"),
+        ]
         cases.append(Case(f"tanh_{name}_{number}", _model(*tanh, *_products("x half g")[number * 5]), "Gelu", NAME))
     erf = _products("x half g")[0]
     two = {"x": X, "z": X}
-    wrong_tanh = [op("Pow", "x three", "c"), op("Mul", "c wrong", "b"), op("Add", "x b", "a"), op("Mul", "a slope", "i"), op("Tanh", "i", "t")]
+    wrong_tanh = [
+        op("Pow", "x three", "c"),
+        op("Mul", "c wrong", "b"),
+        op("Add", "x b", "a"),
+        op("Mul", "a slope", "i"),
+        op("Tanh", "i", "t"),
+    ]
     squared = [op("Pow", "x two", "c"), op("Mul", "c bend", "b"), op("Add", "x b", "a"), op("Mul", "a slope", "i"), op("Tanh", "i", "t")]
     steep = [op("Pow", "x three", "c"), op("Mul", "c bend", "b"), op("Add", "x b", "a"), op("Mul", "a half", "i"), op("Tanh", "i", "t")]
     end = [op("Add", "t one", "g"), *erf]
@@ -69,15 +82,25 @@ def _gelu() -> list[Case]:
         Case("erf_plus_two", _model(*gate[:2], op("Add", "e two", "g"), *erf), "Scale Erf Scale Scale Mul", quiet=NAME),
         Case("erf_no_shift", _model(*gate[:2], op("Mul", "x half", "p"), op("Mul", "p e")), "Scale Erf Scale Mul", quiet=NAME),
         Case("erf_inverted", _model(op("Div", "root x", "i"), *gate[1:], *erf), "Reciprocal Scale Erf Scale Scale Mul", quiet=NAME),
-        Case("erf_partly_read", _model(*gate, op("Mul", "x half", "p"), op("Mul", "p g", "q"), op("Add", "p q")), "Scale Erf Scale Scale Mul Add",
-             quiet=NAME),
-        Case("erf_partly_output", _model(*gate, op("Mul", "x g", "p"), op("Mul", "p half"), outputs="y p"), "Scale Erf Scale Mul Gelu", NAME),
-        Case("erf_deep_constant", _model(op("Div", "x root", "i"), op("Erf", "i", "e"), op("Add", "e deep", "g"), *erf), "Scale Erf Scale Scale Mul",
-             quiet=NAME),
+        Case(
+            "erf_partly_read",
+            _model(*gate, op("Mul", "x half", "p"), op("Mul", "p g", "q"), op("Add", "p q")),
+            "Scale Erf Scale Scale Mul Add",
+            quiet=NAME,
+        ),
+        Case(
+            "erf_partly_output", _model(*gate, op("Mul", "x g", "p"), op("Mul", "p half"), outputs="y p"), "Scale Erf Scale Mul Gelu", NAME
+        ),
+        Case(
+            "erf_deep_constant",
+            _model(op("Div", "x root", "i"), op("Erf", "i", "e"), op("Add", "e deep", "g"), *erf),
+            "Scale Erf Scale Scale Mul",
+            quiet=NAME,
+        ),
         Case("tanh_wrong_bend", _model(*wrong_tanh, *end), "Pow Scale Add Scale Tanh Scale Scale Mul", quiet=NAME),
         Case("tanh_square", _model(*squared, *end), "Pow Scale Add Scale Tanh Scale Scale Mul", quiet=NAME),
         Case("tanh_wrong_slope", _model(*steep, *end), "Pow Scale Add Scale Tanh Scale Scale Mul", quiet=NAME),
-    ]  # fmt: skip
+    ]
     return cases
 
 
@@ -100,7 +123,12 @@ def _gated() -> list[Case]:
         Case("mish_gate_first", _model(*soft, op("Mul", "g x"), relu, outputs="r"), "Mish Relu", NAME),
         Case("of_a_layer", _model(op("Tanh", "z", "x"), sigmoid, gate, x={"z": X}), "Tanh Swish", NAME),
         Case("gate_of_another", _model(op("Sigmoid", "z", "g"), gate, x=two), "Sigmoid Mul", quiet=NAME),
-        Case("gate_of_another_scaled", _model(op("Mul", "z beta", "b"), op("Sigmoid", "b", "g"), gate, x=two), "Scale Sigmoid Mul", quiet=NAME),
+        Case(
+            "gate_of_another_scaled",
+            _model(op("Mul", "z beta", "b"), op("Sigmoid", "b", "g"), gate, x=two),
+            "Scale Sigmoid Mul",
+            quiet=NAME,
+        ),
         Case("gate_per_channel", _model(op("Mul", "x vector", "b"), op("Sigmoid", "b", "g"), gate), "Scale Sigmoid Mul", quiet=NAME),
         Case("gate_inverted", _model(op("Div", "two x", "b"), op("Sigmoid", "b", "g"), gate), "Reciprocal Scale Sigmoid Mul", quiet=NAME),
         Case("gate_shifted", _model(op("Add", "x one", "b"), op("Sigmoid", "b", "g"), gate), "Scale Sigmoid Mul", quiet=NAME),
@@ -112,21 +140,41 @@ def _gated() -> list[Case]:
         Case("mish_of_another", _model(op("Softplus", "z", "s"), op("Tanh", "s", "g"), gate, x=two), "Softplus Tanh Mul", quiet=NAME),
         Case("tanh_gate", _model(op("Tanh", "x", "g"), gate), "Tanh Mul", quiet=NAME),
         Case("tanh_of_sigmoid", _model(op("Sigmoid", "x", "s"), op("Tanh", "s", "g"), gate), "Sigmoid Tanh Mul", quiet=NAME),
-        Case("squeeze_excite", _model(op("GlobalAveragePool", "x", "p"), op("Sigmoid", "p", "g"), gate, x=("N", 3, 4, 4)),
-             "GlobalAveragePool Sigmoid Mul", quiet=NAME),
-    ]  # fmt: skip
+        Case(
+            "squeeze_excite",
+            _model(op("GlobalAveragePool", "x", "p"), op("Sigmoid", "p", "g"), gate, x=("N", 3, 4, 4)),
+            "GlobalAveragePool Sigmoid Mul",
+            quiet=NAME,
+        ),
+    ]
 
 
-def _lrn(size: int, before: int | None = None, *, square: str = "x x", kernel: Any = None, value: float = 0.0, mode: str = "constant",
-         divided: str = "x d", beta: str = "beta", channels: int = 7) -> Any:  # fmt: skip
+def _lrn(
+    size: int,
+    before: int | None = None,
+    *,
+    square: str = "x x",
+    kernel: Any = None,
+    value: float = 0.0,
+    mode: str = "constant",
+    divided: str = "x d",
+    beta: str = "beta",
+    channels: int = 7,
+) -> Any:
     """PyTorch's export of local_response_norm on (2, channels, 3, 4)."""
     before = size // 2 if before is None else before
     after = size - 1 - before
     constants: dict[str, Any] = {
-        "split": np.array([2, 1, channels, 3, 4]), "whole": np.array([2, channels, 3, 4]), "axis": np.array([1]), "value": np.float32(value),
-        "pads": np.array([0, 0, before, 0, 0, 0, 0, after, 0, 0]), "alpha": np.float32(0.3), "k": np.float32(2), "beta": np.float32(0.75),
+        "split": np.array([2, 1, channels, 3, 4]),
+        "whole": np.array([2, channels, 3, 4]),
+        "axis": np.array([1]),
+        "value": np.float32(value),
+        "pads": np.array([0, 0, before, 0, 0, 0, 0, after, 0, 0]),
+        "alpha": np.float32(0.3),
+        "k": np.float32(2),
+        "beta": np.float32(0.75),
         "vector": np.linspace(0.5, 1, 4),
-    }  # fmt: skip
+    }
     nodes = [
         op("Mul", square, "q"),
         op("Reshape", "q split", "r"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,9 @@ def _explicit() -> list[Case]:
             cases.append(Case(f"conv_{mode}_{strides}", _model(conv, KERNEL), "Conv", name))
         transposed = {"w": w(3, 2, 3, 4)}
         cases += [
-            Case(f"transposed_{mode}", _model(op("ConvTranspose", "x w", auto_pad=mode, strides=[2, 3]), transposed), "ConvTranspose", name),
+            Case(
+                f"transposed_{mode}", _model(op("ConvTranspose", "x w", auto_pad=mode, strides=[2, 3]), transposed), "ConvTranspose", name
+            ),
             Case(f"transposed_{mode}_one", _model(op("ConvTranspose", "x w", auto_pad=mode), transposed), "ConvTranspose", name),
         ]
         for kind in ("MaxPool", "AveragePool", "LpPool"):
@@ -53,17 +56,37 @@ def _explicit() -> list[Case]:
     computed = [op("Relu", "k", "h"), op("Conv", "x h", auto_pad="SAME_LOWER", strides=[2, 1])]
     cases += [
         Case("same_of_stride_one_needs_no_size", _model(same, KERNEL, free), "Conv", name, feeds={"x": (2, 3, 5, 4)}),
-        Case("valid_needs_no_size", _model(op("Conv", "x w", auto_pad="VALID", strides=[2, 2]), KERNEL, free), "Conv", name, feeds={"x": (2, 3, 5, 4)}),
-        Case("same_of_unknown_size", _model(op("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2]), KERNEL, free), "Conv", quiet=name,
-             feeds={"x": (2, 3, 5, 4)}),
-        Case("output_shape_of_unknown_size", _model(op("ConvTranspose", "x w", strides=[2, 2], output_shape=[9, 8]), {"w": w(3, 2, 3, 3)}, free),
-             "ConvTranspose", quiet=name, feeds={"x": (2, 3, 4, 4)}),
+        Case(
+            "valid_needs_no_size",
+            _model(op("Conv", "x w", auto_pad="VALID", strides=[2, 2]), KERNEL, free),
+            "Conv",
+            name,
+            feeds={"x": (2, 3, 5, 4)},
+        ),
+        Case(
+            "same_of_unknown_size",
+            _model(op("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2]), KERNEL, free),
+            "Conv",
+            quiet=name,
+            feeds={"x": (2, 3, 5, 4)},
+        ),
+        Case(
+            "output_shape_of_unknown_size",
+            _model(op("ConvTranspose", "x w", strides=[2, 2], output_shape=[9, 8]), {"w": w(3, 2, 3, 3)}, free),
+            "ConvTranspose",
+            quiet=name,
+            feeds={"x": (2, 3, 4, 4)},
+        ),
         Case("valid_dilated", _model(op("Conv", "x w", auto_pad="VALID", strides=[2, 1], dilations=[2, 3]), KERNEL), "Conv", name),
         Case("nothing_to_do", _model(op("Conv", "x w", auto_pad="NOTSET", pads=[1, 0, 0, 1]), KERNEL), "Conv", quiet=name),
         Case("computed_weights", _model(computed, {}, {"x": (2, 3, 6, 5), "k": (4, 3, 3, 2)}), "Relu Conv"),
-        Case("kernel_smaller_than_stride", _model(op("ConvTranspose", "x w", strides=[3, 3], auto_pad="SAME_UPPER"), {"w": w(3, 2, 2, 2)}), "ConvTranspose",
-             runs=False),
-    ]  # fmt: skip
+        Case(
+            "kernel_smaller_than_stride",
+            _model(op("ConvTranspose", "x w", strides=[3, 3], auto_pad="SAME_UPPER"), {"w": w(3, 2, 2, 2)}),
+            "ConvTranspose",
+            runs=False,
+        ),
+    ]
     return cases
 
 
@@ -79,14 +102,21 @@ def _padding() -> list[Case]:
     name, zero = "merge_padding", np.float32(0)
     spatial = (0, 0, 1, 2, 0, 0, 0, 3)
     line = _model([op("Pad", "x p", "h"), op("Conv", "h k")], {"p": ints(0, 0, 2, 0, 0, 1), "k": w(2, 3, 3)}, ("N", 3, 5))
-    twice = _model([op("Pad", "x p", "h"), op("Conv", "h w", "a"), op("ReduceMax", "h", "b", keepdims=1), op("Add", "a b")], KERNEL | {"p": ints(*spatial)})
+    twice = _model(
+        [op("Pad", "x p", "h"), op("Conv", "h w", "a"), op("ReduceMax", "h", "b", keepdims=1), op("Add", "a b")],
+        KERNEL | {"p": ints(*spatial)},
+    )
     output = _model([op("Pad", "x p", "h"), op("Conv", "h w")], KERNEL | {"p": ints(*spatial)}, outputs="y h")
-    weights = _model([op("Pad", "k p", "h"), op("Conv", "x h")], {"p": ints(0, 0, 1, 1, 0, 0, 0, 0)}, {"x": (2, 3, 6, 6), "k": (2, 3, 2, 2)})
+    weights = _model(
+        [op("Pad", "k p", "h"), op("Conv", "x h")], {"p": ints(0, 0, 1, 1, 0, 0, 0, 0)}, {"x": (2, 3, 6, 6), "k": (2, 3, 2, 2)}
+    )
     both = _model([op("Pad", "x p", "h"), op("Conv", "h h")], {"p": ints(0, 0, 1, 1, 0, 0, 0, 0)}, {"x": (2, 3, 3, 3)})
     computed = [op("Shape", "x", "s", start=0, end=1), op("Mul", "s z", "a"), op("Pad", "x p v a", "h"), op("Conv", "h w")]
     computed_axes = _model(computed, KERNEL | {"z": ints(0), "p": ints(0, 0), "v": zero})
-    computed_pads = _model([op("Shape", "x", "s"), op("Mul", "s z", "t"), op("Concat", "t t", "q", axis=0), op("Pad", "x q", "h"), op("Conv", "h w")],
-                           KERNEL | {"z": ints(0)})  # fmt: skip
+    computed_pads = _model(
+        [op("Shape", "x", "s"), op("Mul", "s z", "t"), op("Concat", "t t", "q", axis=0), op("Pad", "x q", "h"), op("Conv", "h w")],
+        KERNEL | {"z": ints(0)},
+    )
     return [
         Case("pad", _pad(spatial), "Conv", name),
         Case("pad_1d", line, "Conv", name),
@@ -96,10 +126,20 @@ def _padding() -> list[Case]:
         Case("own_padding", _pad(spatial, reader=op("Conv", "h w", pads=[2, 1, 0, 1], strides=[2, 1], dilations=[1, 2])), "Conv", name),
         Case("valid", _pad(spatial, reader=op("Conv", "h w", auto_pad="VALID")), "Conv", name),
         Case("same", _pad(spatial, reader=op("Conv", "h w", auto_pad="SAME_UPPER", strides=[2, 2])), "Conv", name),
-        Case("same_of_unknown_size", _pad(spatial, reader=op("Conv", "h w", auto_pad="SAME_UPPER", strides=[2, 2]), x=("N", 3, "H", "W")), "Pad Conv",
-             quiet=name, feeds={"x": (2, 3, 4, 5)}),
+        Case(
+            "same_of_unknown_size",
+            _pad(spatial, reader=op("Conv", "h w", auto_pad="SAME_UPPER", strides=[2, 2]), x=("N", 3, "H", "W")),
+            "Pad Conv",
+            quiet=name,
+            feeds={"x": (2, 3, 4, 5)},
+        ),
         Case("other_value", _pad(spatial, np.float32(0.5)), "Pad Conv", quiet=name),
-        Case("channels", _model([op("Pad", "x p", "h"), op("Conv", "h w")], {"p": ints(0, 1, 1, 1, 0, 0, 0, 0), "w": w(2, 4, 2, 2)}), "Pad Conv", quiet=name),
+        Case(
+            "channels",
+            _model([op("Pad", "x p", "h"), op("Conv", "h w")], {"p": ints(0, 1, 1, 1, 0, 0, 0, 0), "w": w(2, 4, 2, 2)}),
+            "Pad Conv",
+            quiet=name,
+        ),
         Case("batch", _pad((1, 0, 1, 1, 0, 0, 0, 0)), "Pad Conv", quiet=name),
         Case("cut", _pad((0, 0, -1, 2, 0, 0, 0, 0)), "Pad Conv", quiet=name),
         Case("reflect", _pad(spatial, mode="reflect"), "Pad Conv", quiet=name),
@@ -108,19 +148,24 @@ def _padding() -> list[Case]:
         Case("output", output, "Pad Conv", quiet=name),
         Case("pool", _pad(spatial, reader=op("MaxPool", "h", kernel_shape=[2, 2])), "Pad MaxPool", quiet=name),
         Case("average", _pad(spatial, reader=op("AveragePool", "h", kernel_shape=[2, 2])), "Pad AveragePool", quiet=name),
-        Case("transposed", _model([op("Pad", "x p", "h"), op("ConvTranspose", "h w")], {"p": ints(*spatial), "w": w(3, 2, 2, 2)}), "Pad ConvTranspose", quiet=name),
+        Case(
+            "transposed",
+            _model([op("Pad", "x p", "h"), op("ConvTranspose", "h w")], {"p": ints(*spatial), "w": w(3, 2, 2, 2)}),
+            "Pad ConvTranspose",
+            quiet=name,
+        ),
         Case("weights", weights, "Pad Conv", quiet=name),
         Case("weights_and_data", both, "Pad Conv", quiet=name),
         Case("computed_axes", computed_axes, "Shape Mul Pad Conv", quiet=name),
         Case("computed_pads", computed_pads, "Shape Mul Concat Pad Conv", quiet=name),
-    ]  # fmt: skip
+    ]
 
 
 def _gemm() -> list[Case]:
     name, linear, x = "normalise_gemm", "recognise_linear", ("N", 4)
     cases = []
     for shape in ((5,), (1, 5), (1,), (), (1, 1)):
-        changes = name if shape not in ((5,),) else ""
+        changes = name if shape != (5,) else ""
         bias = _model(op("Gemm", "x w b"), {"w": w(4, 5), "b": w(*shape)}, x)
         cases.append(Case(f"bias_{shape}", bias, "Gemm", changes, quiet="" if changes else name))
     batch = {"x": (3, 4)}
@@ -133,22 +178,50 @@ def _gemm() -> list[Case]:
         Case("beta", _model(op("Gemm", "x w b", beta=-2.0), {"w": w(4, 5), "b": w(5)}, x), "Gemm", f"{name} {linear}"),
         Case("beta_zero", _model(op("Gemm", "x w b", beta=0.0, transB=1), {"w": w(5, 4), "b": w(1, 5)}, x), "Gemm", f"{name} {linear}"),
         Case("alpha_no_bias", _model(op("Gemm", "x w", alpha=3.0), {"w": w(4, 5)}, x), "Gemm", f"{name} {linear}"),
-        Case("trans_a", _model(op("Gemm", "x w b", transA=1), {"w": w(4, 5), "b": w(5)}, (4, "N")), "Transpose Gemm", f"{name} {linear}",
-             feeds={"x": (4, 3)}),
-        Case("all_flags", _model(op("Gemm", "x w b", transA=1, transB=1, alpha=0.3, beta=2.0), {"w": w(5, 4), "b": w(1, 5)}, (4, 3)),
-             "Transpose Gemm", f"{name} {linear}"),
-        Case("data_bias", _model(op("Gemm", "x w c", alpha=2.0, beta=0.5), {"w": w(4, 5)}, {"x": (3, 4), "c": (3, 5)}), "Gemm Scale Add",
-             f"{name} {linear}"),
+        Case(
+            "trans_a",
+            _model(op("Gemm", "x w b", transA=1), {"w": w(4, 5), "b": w(5)}, (4, "N")),
+            "Transpose Gemm",
+            f"{name} {linear}",
+            feeds={"x": (4, 3)},
+        ),
+        Case(
+            "all_flags",
+            _model(op("Gemm", "x w b", transA=1, transB=1, alpha=0.3, beta=2.0), {"w": w(5, 4), "b": w(1, 5)}, (4, 3)),
+            "Transpose Gemm",
+            f"{name} {linear}",
+        ),
+        Case(
+            "data_bias",
+            _model(op("Gemm", "x w c", alpha=2.0, beta=0.5), {"w": w(4, 5)}, {"x": (3, 4), "c": (3, 5)}),
+            "Gemm Scale Add",
+            f"{name} {linear}",
+        ),
         Case("data_bias_of_rows", _model(op("Gemm", "x w c"), {"w": w(4, 5)}, {"x": (3, 4), "c": (3, 1)}), "Gemm Add", f"{name} {linear}"),
-        Case("two_data", _model(op("Gemm", "x z b", alpha=0.5, transB=1), {"b": w(5)}, {"x": (3, 4), "z": (5, 4)}), "Transpose MatMul Scale", name),
+        Case(
+            "two_data",
+            _model(op("Gemm", "x z b", alpha=0.5, transB=1), {"b": w(5)}, {"x": (3, 4), "z": (5, 4)}),
+            "Transpose MatMul Scale",
+            name,
+        ),
         Case("two_data_plain", _model(op("Gemm", "x z"), {}, {"x": (3, 4), "z": (4, 5)}), "MatMul", name),
-        Case("three_data", _model(op("Gemm", "x z c", alpha=2.0, beta=3.0), {}, {"x": (3, 4), "z": (4, 5), "c": (5,)}),
-             "MatMul Scale Scale Add", name),
-        Case("weight_left", _model(op("Gemm", "w x", alpha=2.0), {"w": w(5, 4)}, (4, "N")), "Linear", f"{name} {linear}", feeds={"x": (4, 3)}),
+        Case(
+            "three_data",
+            _model(op("Gemm", "x z c", alpha=2.0, beta=3.0), {}, {"x": (3, 4), "z": (4, 5), "c": (5,)}),
+            "MatMul Scale Scale Add",
+            name,
+        ),
+        Case(
+            "weight_left", _model(op("Gemm", "w x", alpha=2.0), {"w": w(5, 4)}, (4, "N")), "Linear", f"{name} {linear}", feeds={"x": (4, 3)}
+        ),
         Case("weight_left_bias", _model(op("Gemm", "w x b", transA=1), {"w": w(4, 5), "b": w(5, 1)}, (4, 3)), "Linear", f"{name} {linear}"),
-        Case("shared_weight", _model([op("Gemm", "x w b", "h", alpha=2.0), op("Gemm", "h w b", "y")], {"w": w(4, 4), "b": w(4)}, x), "Gemm Gemm",
-             f"{name} {linear}"),
-    ]  # fmt: skip
+        Case(
+            "shared_weight",
+            _model([op("Gemm", "x w b", "h", alpha=2.0), op("Gemm", "h w b", "y")], {"w": w(4, 4), "b": w(4)}, x),
+            "Gemm Gemm",
+            f"{name} {linear}",
+        ),
+    ]
     return cases
 
 
@@ -171,9 +244,19 @@ def _linear() -> list[Case]:
         Case("left_of_matrix", _model(op("MatMul", "w x"), {"w": w(5, 4)}, (4, "N")), "Linear", name, feeds={"x": (4, 2)}),
         Case("left_bias", _model([op("MatMul", "w x", "h"), op("Add", "h b")], {"w": w(5, 3), "b": w(5, 1)}, rows), "Linear", name),
         Case("left_scalar_bias", _model([op("MatMul", "w x", "h"), op("Add", "b h")], {"w": w(5, 3), "b": w(1)}, rows), "Linear", name),
-        Case("left_bias_of_columns", _model([op("MatMul", "w x", "h"), op("Add", "h b")], {"w": w(4, 3), "b": w(4)}, rows), "Linear Scale", name),
+        Case(
+            "left_bias_of_columns",
+            _model([op("MatMul", "w x", "h"), op("Add", "h b")], {"w": w(4, 3), "b": w(4)}, rows),
+            "Linear Scale",
+            name,
+        ),
         Case("left_of_vector", _model([op("MatMul", "w x", "h"), op("Add", "h b")], {"w": w(5, 4), "b": w(5)}, (4,)), "Linear Scale", name),
-        Case("left_of_vector_scalar", _model([op("MatMul", "w x", "h"), op("Add", "h b")], {"w": w(5, 4), "b": w()}, (4,)), "Linear Scale", name),
+        Case(
+            "left_of_vector_scalar",
+            _model([op("MatMul", "w x", "h"), op("Add", "h b")], {"w": w(5, 4), "b": w()}, (4,)),
+            "Linear Scale",
+            name,
+        ),
         Case("vector_by_matrix", _model([op("MatMul", "x w", "h"), op("Add", "h b")], {"w": w(4, 5), "b": w(5)}, (4,)), "Linear", name),
         Case("batch_of_weights", _model(op("MatMul", "x w"), {"w": w(2, 4, 5)}, (2, 3, 4)), "Linear", name),
         Case("batch_of_weights_bias", dense((5,), (2, 3, 4), (2, 4, 5)), "Linear Scale", name),
@@ -184,15 +267,41 @@ def _linear() -> list[Case]:
         Case("bias_of_higher_rank", dense((1, 1, 1, 5)), "Linear Scale", name),
         Case("bias_that_repeats", dense((2, 1), ("N", 1, 4)), "Linear Scale", name),
         Case("bias_that_repeats_columns", dense((5,), ("N", 4), (4, 1)), "Gemm Scale", name),
-        Case("data_bias", _model([op("MatMul", "x w", "h"), op("Add", "h b")], {"w": w(4, 5)}, {"x": (2, 3, 4), "b": (5,)}), "Linear Add", name),
+        Case(
+            "data_bias",
+            _model([op("MatMul", "x w", "h"), op("Add", "h b")], {"w": w(4, 5)}, {"x": (2, 3, 4), "b": (5,)}),
+            "Linear Add",
+            name,
+        ),
         Case("doubled", _model([op("MatMul", "x w", "h"), op("Add", "h h")], {"w": w(4, 5)}, rows), "Linear Add", name),
-        Case("read_twice", _model([op("MatMul", "x w", "h"), op("Add", "h b", "a"), op("Relu", "h", "r"), op("Add", "a r")], {"w": w(4, 5), "b": w(5)}, rows),
-             "Linear Scale Relu Add", name),
-        Case("output", _model([op("MatMul", "x w", "h"), op("Add", "h b")], {"w": w(4, 5), "b": w(5)}, ("N", 4), "y h"), "Gemm Scale", name),
+        Case(
+            "read_twice",
+            _model(
+                [op("MatMul", "x w", "h"), op("Add", "h b", "a"), op("Relu", "h", "r"), op("Add", "a r")], {"w": w(4, 5), "b": w(5)}, rows
+            ),
+            "Linear Scale Relu Add",
+            name,
+        ),
+        Case(
+            "output", _model([op("MatMul", "x w", "h"), op("Add", "h b")], {"w": w(4, 5), "b": w(5)}, ("N", 4), "y h"), "Gemm Scale", name
+        ),
         Case("two_data", _model(op("MatMul", "x z"), {}, {"x": (2, 3), "z": (3, 4)}), "MatMul", quiet=name),
-        Case("unknown_rank", _model([op("MatMul", "x w", "h"), op("Add", "h b")], {"w": w(4, 5), "b": w(5)}, {"x": None}), "Linear Scale", name,
-             feeds={"x": (2, 3, 4)}),
-    ]  # fmt: skip
+        Case(
+            "computed_weight",
+            _model([op("Tanh", "z", "h"), op("MatMul", "x h")], {}, {"x": ("N", 3), "z": (3, 4)}),
+            "Tanh MatMul",
+            quiet=name,
+        ),
+        Case("transposed_data", _model([op("Transpose", "x", "h"), op("MatMul", "x h")], {}, ("N", 3)), "Transpose MatMul", quiet=name),
+        Case(
+            "unknown_rank",
+            _model([op("MatMul", "x w", "h"), op("Add", "h b")], {"w": w(4, 5), "b": w(5)}, {"x": None}),
+            "Linear Scale",
+            name,
+            feeds={"x": (2, 3, 4)},
+        ),
+    ]
 
 
-CASES = [*_explicit(), *_padding(), *_gemm(), *_linear()]
+PARTS = {"explicit": _explicit(), "pad": _padding(), "gemm": _gemm(), "linear": _linear()}
+CASES = [replace(case, name=f"{part}_{case.name}") for part, cases in PARTS.items() for case in cases]

@@ -104,10 +104,14 @@ def test_photos(run, shared_data, file, label, best):
     assert re.fullmatch(rf"  \* {best}  {label} +\d\d\.\d\d %", lines[1])
     assert sum(line.endswith(" %") for line in lines) == 5
     stem = Path(file).stem
-    assert files() == [f"{stem}_overlay.png", f"{stem}_relevance.npz", f"{stem}_relevance.png"]
-    assert lines[6:] == [f"    -> {Path('explanations') / name}" for name in reversed(files())]
-    for name in files():
+    written = [f"{stem}_relevance.png", f"{stem}_overlay.png", f"{stem}_relevance.npz"]
+    assert files() == sorted(written)
+    assert lines[6:] == [f"    -> {Path('explanations') / name}" for name in written]
+    for name in written[:2]:
         assert size(Path("explanations") / name) == (448, 448)
+    numbers = np.load(Path("explanations") / written[2])
+    assert numbers["relevance"].shape == (1, 3, 224, 224)
+    assert numbers["target"].tolist() == [best]
 
 
 def test_several_photos_at_once(run, shared_data):

@@ -10,7 +10,7 @@ from gradient_cases_functions import CASES as FUNCTIONS
 from gradient_cases_layers import CASES as LAYERS
 from gradient_cases_movement import CASES as MOVEMENT
 from gradients import Case, Expected, check, expected
-from models import build, op
+from models import branch, build, op
 from onnx import ModelProto
 
 from onnx_lrp import Explainer, UnsupportedOperatorError
@@ -67,7 +67,10 @@ def _refused() -> dict[str, ModelProto]:
     gate, channels = op("Sigmoid", "x", "s"), op("ReduceMean", "x a", "s", keepdims=0)
     image, kernel = {"x": ("N", 2, "H", "W")}, {"w": np.ones((2, 2, 3, 3))}
     ones = {"w": np.ones(3), "b": np.ones(3), "a": np.array([0, 2])}
+    then, other = branch([op("Sin", "h", "t")], "t"), branch([op("Identity", "h", "e")], "e")
+    chosen = [op("Tanh", "x", "h"), op("If", "o", "a", then_branch=then, else_branch=other), op("Add", "a h")]
     return {
+        "branches": build(chosen, {"x": (2, 3), "o": ()}, types={"o": np.bool_}),
         "output_shape": build([op("ConvTranspose", "x w", strides=[2, 2], output_shape=[6, 8])], image, constants=kernel),
         "same_padding": build([op("Conv", "x w", strides=[2, 2], auto_pad="SAME_UPPER")], image, constants=kernel),
         "same_pool": build([op("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_LOWER")], image),

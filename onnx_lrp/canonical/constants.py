@@ -88,16 +88,11 @@ def _fold_nodes(graph: Graph) -> bool:
     if not nodes:
         return False
     chosen = set(map(id, nodes))
-    read = {tensor for node in graph if id(node) not in chosen for tensor in _all_reads(node)} | set(graph.outputs)
+    read = {tensor for node in graph if id(node) not in chosen for tensor in node.reads} | set(graph.outputs)
     wanted = [tensor for node in nodes for tensor in node.outputs if tensor in read]
     for tensor, value in zip(wanted, _run(graph, nodes, wanted), strict=True):
         graph.constants[tensor] = to_float32(np.asarray(value))
     return _drop(graph, nodes)
-
-
-def _all_reads(node: Node) -> list[str]:
-    inner = [name for value in node.attributes.values() if isinstance(value, GraphProto) for n in value.node for name in n.input]
-    return node.inputs + inner
 
 
 def _run(graph: Graph, nodes: list[Node], wanted: list[str]) -> list[Array]:
@@ -157,7 +152,7 @@ def _choose_branches(graph: Graph) -> bool:
                 graph.types.setdefault(renamed[value.name], tensor_type(value))
         for index, proto in enumerate(branch.node):
             inner = node_from(proto, index, used)
-            inner.inputs = [renamed.get(tensor, tensor) for tensor in inner.inputs]
+            inner.read_instead(renamed)
             inner.outputs = [renamed.get(tensor, tensor) for tensor in inner.outputs]
             if inner.op == "Constant" and not inner.domain and "value" in inner.attributes:
                 graph.constants[inner.outputs[0]] = np.asarray(inner.attributes["value"])

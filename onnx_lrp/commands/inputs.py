@@ -81,7 +81,7 @@ def _inside(folder: Path) -> list[Path]:
 def model_inputs(explainer: Explainer) -> dict[str, TensorType]:
     """The inputs that the explained output depends on."""
     graph = explainer.graph
-    needed = {tensor for node in graph.needed_for([explainer.output_name]) for tensor in node.inputs}
+    needed = {tensor for node in graph.needed_for([explainer.output_name]) for tensor in node.reads}
     return {name: kind for name, kind in graph.inputs.items() if name in needed}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
+from onnx import GraphProto
 
 from onnx_lrp.errors import ModelError
 
@@ -43,9 +44,54 @@ class Node:
     attributes: dict[str, Any] = field(default_factory=dict)
     domain: str = ""
 
+    captured: tuple[str, ...] = field(init=False, default=())
+    """The tensors that its subgraphs (the branches of an If, the body of a Loop) take from outside."""
+
+    def __post_init__(self) -> None:
+        self._capture()
+
+    def _capture(self) -> None:
+        taken = [captured_by(value) for value in self.attributes.values() if isinstance(value, GraphProto)]
+        self.captured = tuple(sorted(set().union(*taken)))
+
     def input(self, index: int) -> str:
         """The name of an input, or '' when it is left out."""
         return self.inputs[index] if index < len(self.inputs) else ""
+
+    @property
+    def reads(self) -> list[str]:
+        """All tensors that it needs: its inputs and what its subgraphs capture."""
+        return [*self.inputs, *self.captured]
+
+    def read_instead(self, names: Mapping[str, str]) -> None:
+        """Replaces names among its inputs and inside its subgraphs."""
+        self.inputs = [names.get(tensor, tensor) for tensor in self.inputs]
+        if any(tensor in names for tensor in self.captured):
+            for value in self.attributes.values():
+                if isinstance(value, GraphProto):
+                    _rename_inside(value, names)
+            self._capture()
+
+
+def captured_by(graph: GraphProto) -> set[str]:
+    """The tensors that a subgraph, and those inside it, take from outside."""
+    made = {tensor.name for tensor in graph.initializer} | {value.name for value in graph.input}
+    read = {value.name for value in graph.output}
+    for node in graph.node:
+        made.update(node.output)
+        read.update(node.input)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                read |= captured_by(attribute.g)
+    return read - made - {""}
+
+
+def _rename_inside(graph: GraphProto, names: Mapping[str, str]) -> None:
+    for node in graph.node:
+        node.input[:] = [names.get(tensor, tensor) for tensor in node.input]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename_inside(attribute.g, names)
 
 
 class Graph:
@@ -103,7 +149,7 @@ class Graph:
         """Tensor -> the nodes that read it, each once."""
         readers: dict[str, list[Node]] = {}
         for node in self._nodes:
-            for tensor in dict.fromkeys(node.inputs):
+            for tensor in dict.fromkeys(node.reads):
                 if tensor:
                     readers.setdefault(tensor, []).append(node)
         return readers
@@ -115,7 +161,7 @@ class Graph:
         for node in self._nodes:
             dag.add_node(node.name, node=node)
         for node in self._nodes:
-            for index, tensor in enumerate(node.inputs):
+            for index, tensor in enumerate(node.reads):
                 if tensor in self.producers:
                     dag.add_edge(self.producers[tensor].name, node.name, key=(tensor, index), tensor=tensor)
         return dag
@@ -126,7 +172,7 @@ class Graph:
         position = {node.name: index for index, node in enumerate(self._nodes)}
         if len(position) != len(self._nodes):
             raise ModelError("the graph has two nodes of the same name")
-        if all(position[self.producers[t].name] < position[n.name] for n in self._nodes for t in n.inputs if t in self.producers):
+        if all(position[self.producers[t].name] < position[n.name] for n in self._nodes for t in n.reads if t in self.producers):
             return
         by_name = {node.name: node for node in self._nodes}
         try:
@@ -139,7 +185,7 @@ class Graph:
         """All tensors computed from any of these, themselves included."""
         reached = set(tensors)
         for node in self._nodes:
-            if any(tensor in reached for tensor in node.inputs if tensor):
+            if any(tensor in reached for tensor in node.reads if tensor):
                 reached.update(tensor for tensor in node.outputs if tensor)
         return reached
 
@@ -150,7 +196,7 @@ class Graph:
         for node in reversed(self._nodes):
             if any(tensor in wanted for tensor in node.outputs):
                 nodes.append(node)
-                wanted.update(tensor for tensor in node.inputs if tensor)
+                wanted.update(tensor for tensor in node.reads if tensor)
         return nodes[::-1]
 
     # facts ----------------------------------------------------------------------------------------------------------
@@ -229,7 +275,7 @@ class Graph:
         A model output keeps its name outside: `outputs` is changed, callers map it back through `aliases`.
         """
         for node in self.consumers.get(old, ()):
-            node.inputs = [new if tensor == old else tensor for tensor in node.inputs]
+            node.read_instead({old: new})
         self.outputs = [new if tensor == old else tensor for tensor in self.outputs]
         self.aliases[old] = new
         for alias, tensor in list(self.aliases.items()):
@@ -249,7 +295,7 @@ class Graph:
     def prune(self) -> None:
         """Drops nodes and constants that no output of the model needs."""
         nodes = self.needed_for(self.outputs)
-        used = {tensor for node in nodes for tensor in node.inputs} | set(self.outputs)
+        used = {tensor for node in nodes for tensor in node.reads} | set(self.outputs)
         self.constants = {name: value for name, value in self.constants.items() if name in used}
         if len(nodes) != len(self._nodes):
             self.nodes = nodes

@@ -178,19 +178,10 @@ def _from_proto(light: ModelProto, weights: dict[str, Array], types: dict[str, T
     made = [name for node in nodes for name in node.outputs if name]
     if len(made) != len(set(made)):
         raise ModelError("two nodes of the graph make the same tensor")
-    read = {name for node in nodes for name in _reads(node)}
+    read = {name for node in nodes for name in node.reads}
     outputs = [value.name for value in light.graph.output]
     inputs = {name: kind for name, kind in inputs.items() if name in read or name in outputs}
     return Graph(nodes, constants, inputs, outputs, types, opset)
-
-
-def _reads(node: Node) -> set[str]:
-    """The tensors that a node reads, those that its subgraphs take from outside included."""
-    names = set(node.inputs)
-    for value in node.attributes.values():
-        if isinstance(value, GraphProto):
-            names |= {name for inner in value.node for name in inner.input} | {output.name for output in value.output}
-    return names
 
 
 def node_from(proto: NodeProto, index: int, used: set[str]) -> Node:
@@ -239,7 +230,7 @@ def _constant_value(proto: NodeProto) -> Array:
 def _check_references(graph: Graph) -> None:
     known = set(graph.inputs) | set(graph.constants) | set(graph.producers)
     for node in graph:
-        for tensor in node.inputs:
+        for tensor in node.reads:
             if tensor and tensor not in known:
                 raise ModelError(f"node {node.name!r} reads {tensor!r}, which nothing provides")
     for tensor in graph.outputs:
