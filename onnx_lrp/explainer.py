@@ -19,7 +19,7 @@ from onnx_lrp.emitter import Emitter, embed
 from onnx_lrp.errors import InputError, ModelError, suggest
 from onnx_lrp.feeds import Input, feeds_for, value_info
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
-from onnx_lrp.interpreter import Interpreter, Providers, choose_providers, is_cuda
+from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, choose_providers, is_cuda
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.targets import GIVEN, INDEX, MODE, MODES, emit_seed, sample_shape, seed_array, target_indices
@@ -101,15 +101,16 @@ class Explainer:
         self.composite = make_composite(composite, composite_options)
         self._providers = choose_providers(providers)
         self._threads = threads
-        self.graph: Graph = canonicalise(read_graph(model))
-        self.output_name, self.final_activation = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
-        sources = choose_sources(self.graph, inputs, self.output_name)
-        self.inputs = [inputs] if isinstance(inputs, str) else list(inputs) if inputs is not None else sources
-        """The names of the explained inputs."""
-        self.plan: Plan = make_plan(self.graph, self.composite, sources, self.output_name)
-        self._wanted = dict(zip(self.inputs, sources, strict=True)) | {name: self._recorded(name) for name in record}
-        self.plan.require_complete()
-        self._interpreter, self._names = self._compile()
+        with broken_models_named(model):
+            self.graph: Graph = canonicalise(read_graph(model))
+            self.output_name, self.final_activation = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
+            sources = choose_sources(self.graph, inputs, self.output_name)
+            self.inputs = [inputs] if isinstance(inputs, str) else list(inputs) if inputs is not None else sources
+            """The names of the explained inputs."""
+            self.plan: Plan = make_plan(self.graph, self.composite, sources, self.output_name)
+            self._wanted = dict(zip(self.inputs, sources, strict=True)) | {name: self._recorded(name) for name in record}
+            self.plan.require_complete()
+            self._interpreter, self._names = self._compile()
 
     def _recorded(self, name: str) -> str:
         tensor = self.graph.resolve(name)

@@ -23,7 +23,7 @@ from onnx_lrp.graph.opset import OPSET
 if TYPE_CHECKING:
     import onnx
 
-    from onnx_lrp.graph import Array
+    from onnx_lrp.graph import Array, ModelSource
 
 Providers = str | Sequence[Any]
 
@@ -183,3 +183,30 @@ def _placeholder(name: str, value: Array) -> TensorProto:
 def _plain(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text[:300] + ("..." if len(text) > 300 else "")
+
+
+@contextmanager
+def broken_models_named(source: ModelSource) -> Iterator[None]:
+    """Turns an exception that nobody foresaw into a ModelError when onnxruntime, too, refuses the model: then the model is to blame."""
+    try:
+        yield
+    except OnnxLrpError:
+        raise
+    except Exception as error:
+        refusal = _refusal(source)
+        if refusal:
+            raise ModelError(f"the model is broken: {refusal}") from error
+        raise
+
+
+def _refusal(source: ModelSource) -> str:
+    """What onnxruntime says against a model; '' when it takes it."""
+    runtime = _runtime()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        given = source.SerializeToString() if hasattr(source, "SerializeToString") else source
+        runtime.InferenceSession(given if isinstance(given, bytes) else os.fspath(given), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - onnxruntime has many classes of them
+        return _plain(error)
+    return ""

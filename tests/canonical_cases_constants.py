@@ -55,6 +55,54 @@ def _shapes() -> list[Case]:
         Case(
             "size_of_open_batch", _model([op("Size", "x", "s"), op("Cast", "s", "f", to=1), op("Div", "x f")]), "Size Cast Div", quiet=FOLD
         ),
+        *(
+            Case(
+                f"gathered_{index}",
+                _model(
+                    [
+                        op("Shape", "x", "s"),
+                        op("Gather", "s i", "g"),
+                        op("Reshape", "g one", "u"),
+                        op("Concat", "rest u", "t", axis=0),
+                        op("Reshape", "x t"),
+                    ],
+                    {"i": np.array(index), "rest": ints(-1), "one": ints(1)},
+                ),
+                "Reshape",
+                FOLD,
+            )
+            for index in (1, 2, -1)
+        ),
+        Case(
+            "gathered_list",
+            _model(
+                [op("Shape", "x", "s"), op("Gather", "s i", "g"), op("Concat", "rest g", "t", axis=0), op("Reshape", "x t")],
+                {"i": ints(2, -2), "rest": ints(-1)},
+            ),
+            "Reshape",
+            FOLD,
+        ),
+        *(
+            Case(
+                f"sliced_{a}_{b}_{step}",
+                _model(
+                    [op("Shape", "x", "s"), op("Slice", "s a b i step", "g"), op("Concat", "rest g", "t", axis=0), op("Reshape", "x t")],
+                    {"a": ints(a), "b": ints(b), "i": ints(0), "step": ints(step), "rest": ints(-1)},
+                ),
+                "Reshape",
+                FOLD,
+            )
+            for a, b, step in ((1, 3, 1), (-2, 2**62, 1), (-1, 0, -1), (1, 99, 2))
+        ),
+        Case(
+            "sliced_open",
+            _model(
+                [op("Shape", "x", "s"), op("Slice", "s a b", "g"), op("Concat", "g rest", "t", axis=0), op("Reshape", "x t")],
+                {"a": ints(0), "b": ints(2), "rest": ints(-1)},
+            ),
+            "Shape Slice Concat Reshape",
+            quiet=FOLD,
+        ),
         Case("filled_weights", _model([filled, op("Conv", "x w b")], {"k": ints(2, 3, 2), "b": w(2)}), "Conv", FOLD),
         Case("identity_of_weights", _model([op("Identity", "k", "w"), op("Conv", "x w")], {"k": w(2, 3, 2)}), "Conv", FOLD),
         Case("turned_weights", _model([op("Transpose", "k", "w", perm=[1, 0]), op("MatMul", "x w")], {"k": w(5, 4)}), "Linear", FOLD),
@@ -203,6 +251,7 @@ def _branches() -> list[Case]:
         ),
         Case("condition_of_shape", _model(squeeze, axis, (2, 1, 4)), "Squeeze", FOLD),
         Case("condition_of_shape_not_met", _model(flat, axis, (2, 3, 4)), "Identity", FOLD),
+        Case("condition_of_part_of_shape", _model(squeeze, axis, ("N", 1, 4)), "Squeeze", FOLD),
         Case("open", _model([*taken[:1], open_if], {"k": w(4)}, **flagged), "Tanh If", quiet=FOLD, feeds={"o": np.array(True)}),
         Case(
             "open_reads_an_identity", _model(identity, {"k": w(4)}, **flagged), "Tanh If", REMOVE, quiet=FOLD, feeds={"o": np.array(True)}

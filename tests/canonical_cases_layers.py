@@ -103,7 +103,7 @@ def _padding() -> list[Case]:
     spatial = (0, 0, 1, 2, 0, 0, 0, 3)
     line = _model([op("Pad", "x p", "h"), op("Conv", "h k")], {"p": ints(0, 0, 2, 0, 0, 1), "k": w(2, 3, 3)}, ("N", 3, 5))
     twice = _model(
-        [op("Pad", "x p", "h"), op("Conv", "h w", "a"), op("ReduceMax", "h", "b", keepdims=1), op("Add", "a b")],
+        [op("Pad", "x p", "h"), op("Conv", "h w", "a"), op("ReduceMax", "h", "r", keepdims=1), op("Add", "a r")],
         KERNEL | {"p": ints(*spatial)},
     )
     output = _model([op("Pad", "x p", "h"), op("Conv", "h w")], KERNEL | {"p": ints(*spatial)}, outputs="y h")

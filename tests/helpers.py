@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 from typing import Any
@@ -207,10 +207,9 @@ class Layer:
         return self._map({**self.constants, "W": function(self.constants["W"])})[0]
 
 
-def with_weights(layer: Layer, change: Callable[[Array], Array], bias: Callable[[Array], Array] | None = None) -> Layer:
-    """The layer with other weights, and other biases (the constant "b") if asked for."""
-    changed = {"W": change(layer.constants["W"])} | ({"b": bias(layer.constants["b"])} if bias and "b" in layer.constants else {})
-    return Layer(layer.shape, layer.nodes, {**layer.constants, **changed}, layer.free)
+def with_weights(layer: Layer, change: Callable[[Array], Array]) -> Layer:
+    """The layer with a function of its weights for weights."""
+    return replace(layer, constants={**layer.constants, "W": change(layer.constants["W"])})
 
 
 # formulas -------------------------------------------------------------------------------------------------------------
@@ -301,7 +300,7 @@ class Oracle:
         return self._without_bias([(np.ones_like(self.x), self.affine.ones)])
 
     def _without_bias(self, terms: Sequence[tuple[Array, Array]], b: Array | float = 0.0) -> Array:
-        return Oracle(self.affine, self.x, self.R, self.epsilon, self.mode).share(terms, b)
+        return replace(self, bias="ignore").share(terms, b)
 
 
 # comparing ------------------------------------------------------------------------------------------------------------

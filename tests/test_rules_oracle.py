@@ -223,7 +223,7 @@ def rules(*, every_option: bool) -> dict[str, tuple[Rule, dict[str, Any], Formul
         key = "epsilon" if make is Epsilon else "stabilizer"
         found[name + suffix] = make(**{key: given}), options, formula
     found["zero"] = Zero(), {"epsilon": 0.0}, Oracle.epsilon_rule
-    found["gradient"] = Gradient(), {}, lambda o: o.R @ o.affine.J
+    found["gradient"] = Gradient(), {}, Oracle.gradient
     biases = ("ignore", "redistribute")
     for (name, (make, formula)), bias in itertools.product(WITH_BIAS.items(), biases):
         if every_option or (name, bias) in (("epsilon", "ignore"), ("zplus", "redistribute")):

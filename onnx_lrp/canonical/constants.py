@@ -54,19 +54,43 @@ def _infos(graph: Graph) -> dict[str, onnx.ValueInfoProto]:
 
 
 def _fold_shapes(graph: Graph) -> bool:
-    gone = []
+    """Shapes and sizes, and parts of a shape, whose lengths are all fixed numbers."""
+    gone: list[Node] = []
+    shapes: dict[str, tuple[int | str | None, ...]] = {}
     for node in graph:
-        if node.op not in ("Shape", "Size") or node.domain:
+        if node.op in ("Gather", "Slice") and not node.domain and node.input(0) in shapes:
+            known = _selected(graph, node, shapes[node.input(0)])
+        elif node.op in ("Shape", "Size") and not node.domain and (shape := graph.shape(node.input(0))) is not None:
+            part = shape[slice(node.attributes.get("start", 0), node.attributes.get("end"))] if node.op == "Shape" else shape
+            known = np.array(part, np.int64) if all(isinstance(length, int) for length in part) else None
+            if node.op == "Shape":
+                shapes[node.outputs[0]] = part
+            elif known is not None:
+                known = np.array(known.prod(), np.int64)
+        else:
             continue
-        shape = graph.shape(node.input(0))
-        if shape is None:
-            continue
-        part = shape[slice(node.attributes.get("start", 0), node.attributes.get("end"))] if node.op == "Shape" else shape
-        if all(isinstance(length, int) for length in part):
-            lengths = np.array(part, np.int64)
-            graph.constants[node.outputs[0]] = lengths if node.op == "Shape" else np.array(lengths.prod(), np.int64)
+        if known is not None:
+            graph.constants[node.outputs[0]] = known
             gone.append(node)
     return _drop(graph, gone)
+
+
+def _selected(graph: Graph, node: Node, shape: tuple[int | str | None, ...]) -> Array | None:
+    """The lengths that a Gather or Slice takes from a shape, when they are known."""
+    parameters = [graph.constant(tensor) if tensor else None for tensor in node.inputs[1:]]
+    if any(tensor and value is None for tensor, value in zip(node.inputs[1:], parameters, strict=True)):
+        return None
+    positions = np.arange(len(shape))
+    if node.op == "Gather":
+        index = parameters[0]
+        inside = index is not None and bool(((index >= -len(shape)) & (index < len(shape))).all())
+        chosen = positions[index] if inside else None
+    else:
+        first, last, _, step = [value.item() if value is not None and value.size == 1 else None for value in [*parameters, None, None]][:4]
+        chosen = positions[first:last:step] if first is not None and last is not None else None
+    if chosen is None or not all(isinstance(shape[position], int) for position in chosen.reshape(-1)):
+        return None
+    return np.array([shape[position] for position in chosen.reshape(-1)], np.int64).reshape(chosen.shape)
 
 
 def _drop(graph: Graph, gone: list[Node]) -> bool:

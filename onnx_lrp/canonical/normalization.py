@@ -35,7 +35,9 @@ def _lrn(graph: Graph, node: Node) -> Node | None:
     beta, alpha, bias = graph.scalar(power.input(1)), graph.scalar(scale.input(1)), graph.scalar(scale.input(2))
     if beta is None or alpha is None or bias is None:
         return None
-    pools, paddings, inner = [], [], graph.producers.get(scale.input(0))
+    pools: list[Node] = []
+    paddings: list[Node] = []
+    inner = graph.producers.get(scale.input(0))
     while inner is not None and inner.op in (*_SHAPING, "Pad", "AveragePool"):
         (pools if inner.op == "AveragePool" else paddings if inner.op == "Pad" else []).append(inner)
         inner = graph.producers.get(inner.input(0))

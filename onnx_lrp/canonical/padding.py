@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_lrp.graph import Array, Graph, Node
-
-_WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
+from onnx_lrp.graph.reader import WINDOWED
 
 
 def make_padding_explicit(graph: Graph) -> bool:
     """Replaces auto_pad (and ConvTranspose's output_shape) by pads, where the sizes are known."""
     changed = False
     for node in graph:
-        if node.domain or node.op not in _WINDOWED:
+        if node.domain or node.op not in WINDOWED:
             continue
         mode = node.attributes.get("auto_pad", "NOTSET")
         if mode == "NOTSET" and "output_shape" not in node.attributes:

@@ -20,9 +20,7 @@ def recognise_scales(graph: Graph) -> bool:
     return changed
 
 
-def _scale(
-    graph: Graph, node: Node, x: str, weight: Array | np.generic | str | None, bias: Array | str | None
-) -> list[Node]:
+def _scale(graph: Graph, node: Node, x: str, weight: Array | np.generic | str | None, bias: Array | str | None) -> list[Node]:
     names = [value if isinstance(value, str) else "" if value is None else graph.add_constant(node.name, value) for value in (weight, bias)]
     return [Node("Scale", node.name, [x, *names], [node.outputs[0]], {}, CANONICAL)]
 
@@ -185,8 +183,9 @@ def _into_layer_after(graph: Graph, node: Node, layer: Node) -> bool:
     transposed = bool(layer.attributes.get("transB", 0))
     channels = (weight.shape[1] if transposed else weight.shape[0]) if dense else weight.shape[1] * group
     axis = rank - 1 if dense else 1
-    length = (graph.shape(node.input(0)) or ())[axis]
-    factor, shift = (_per_channel(value, rank, axis, channels) if value.size == 1 or length == channels else None for value in _values(graph, node))
+    factor, shift = (_per_channel(value, rank, axis, channels) for value in _values(graph, node))
+    if (graph.shape(node.input(0)) or ())[axis] != channels and any(value.size > 1 for value in _values(graph, node)):
+        return False  # x may be repeated along this axis
     if factor is None or shift is None or (shift.any() and (any(layer.attributes.get("pads", [])) or "auto_pad" in layer.attributes)):
         return False
     precise = weight.astype(np.float64)

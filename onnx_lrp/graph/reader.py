@@ -105,6 +105,7 @@ def _graph_from(model: ModelProto) -> Graph:
     if not graph.outputs:
         raise ModelError("the model has no output")
     _check_references(graph)
+    _check_windows(graph)
     graph.prune()
     return graph
 
@@ -225,6 +226,25 @@ def _constant_value(proto: NodeProto) -> Array:
     if attribute.name in ("value_string", "value_strings"):
         return np.asarray(value, object)
     raise ModelError(f"node {proto.name or proto.output[0]!r}: a Constant with {attribute.name} is not supported")
+
+
+WINDOWED = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
+"""The operators that slide a window over spatial axes."""
+
+
+def _check_windows(graph: Graph) -> None:
+    """Every list in a window's geometry has one entry per axis (pads two), all of them possible."""
+    for node in graph:
+        if node.domain or node.op not in WINDOWED:
+            continue
+        rank = graph.rank(node.input(1)) if node.op.startswith("Conv") else None
+        axes = rank - 2 if rank is not None else len(node.attributes.get("kernel_shape", ()))
+        lengths = {"kernel_shape": 1, "strides": 1, "dilations": 1, "pads": 2, "output_padding": 1}
+        given = {key: node.attributes[key] for key in lengths if key in node.attributes}
+        positive = [value for key in ("kernel_shape", "strides", "dilations") for value in given.get(key, ())]
+        wrong = [key for key, values in given.items() if axes and (not isinstance(values, list) or len(values) != lengths[key] * axes)]
+        if wrong or any(value < 1 for value in [*positive, node.attributes.get("group", 1)]):
+            raise ModelError(f"node {node.name!r}: {node.op} has an impossible window: {given}")
 
 
 def _check_references(graph: Graph) -> None:
