@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 
 class OnnxLrpError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. The message is one line, whatever names a model has."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())
 
 
 class ModelError(OnnxLrpError):

@@ -206,7 +206,8 @@ def _refusal(source: ModelSource) -> str:
     options.log_severity_level = 4
     try:
         given = source.SerializeToString() if hasattr(source, "SerializeToString") else source
-        runtime.InferenceSession(given if isinstance(given, bytes) else os.fspath(given), options, providers=["CPUExecutionProvider"])
+        with redirect_stdout(io.StringIO()):  # onnxruntime prints some refusals
+            runtime.InferenceSession(given if isinstance(given, bytes) else os.fspath(given), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - onnxruntime has many classes of them
         return _plain(error)
     return ""

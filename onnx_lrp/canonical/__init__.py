@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from onnx_lrp.canonical.activation import recognise_activations
 from onnx_lrp.canonical.cleanup import remove_identities
 from onnx_lrp.canonical.constants import fold_constants
@@ -40,7 +42,8 @@ REWRITES: tuple[Rewrite, ...] = (
 
 def canonicalise(graph: Graph) -> Graph:
     """Applies all rewrites to a graph, in place, and drops what is not used any more."""
-    for rewrite in REWRITES:
-        if rewrite(graph):
-            graph.prune()
+    with np.errstate(all="ignore"):  # weights that overflow show in the result
+        for rewrite in REWRITES:
+            if rewrite(graph):
+                graph.prune()
     return graph

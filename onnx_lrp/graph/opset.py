@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx
-from onnx import ModelProto, NodeProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, helper
 
 from onnx_lrp.errors import ModelError
 from onnx_lrp.graph.graph import CANONICAL
@@ -23,10 +23,15 @@ def bring_to_opset(light: ModelProto) -> ModelProto:
     """
     version = next(entry.version for entry in light.opset_import if entry.domain in ("", "ai.onnx"))
     if version < OPSET:
+        training = _training_norms(light.graph) if version < 14 else set()
         try:
-            return onnx.version_converter.convert_version(light, OPSET)
+            raised = onnx.version_converter.convert_version(light, OPSET)
         except Exception as error:  # noqa: BLE001 - the converter raises RuntimeError, or its own class, per adapter
-            return _raise_by_hand(light, version, error)
+            raised = _raise_by_hand(light, version, error)
+        for node in raised.graph.node:
+            if node.op_type == "BatchNormalization" and node.output[0] in training:
+                node.attribute.append(helper.make_attribute("training_mode", 1))
+        return raised
     for node in light.graph.node:
         if node.domain in ("", "ai.onnx"):
             _lower(node)
@@ -34,6 +39,25 @@ def bring_to_opset(light: ModelProto) -> ModelProto:
         if entry.domain in ("", "ai.onnx"):
             entry.version = OPSET
     return light
+
+
+def _training_norms(graph: GraphProto) -> set[str]:
+    """The outputs of the BatchNormalizations that before opset 14 were in training mode because they have further outputs.
+
+    Those saved for the backward pass are taken away: nothing of that kind is left today, and the converter stops at them.
+    """
+    found = set()
+    for node in graph.node:
+        if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+            continue
+        if any(attribute.name == "spatial" and not attribute.i for attribute in node.attribute):
+            raise ModelError(f"node {node.name or node.output[0]!r}: BatchNormalization with spatial=0 is not supported")
+        del node.output[3:]
+        if any(node.output[1:]):
+            found.add(node.output[0])
+        else:
+            del node.output[1:]
+    return found
 
 
 def _lower(node: NodeProto) -> None:
@@ -80,7 +104,6 @@ def _raise_by_hand(light: ModelProto, version: int, error: Exception) -> ModelPr
         elif node.op_type == "Dropout":
             drop = {"ratio", "is_test"}
         elif node.op_type == "BatchNormalization" and version < 14:
-            del node.output[1:]
             drop = {"spatial", "is_test"}
         elif (node.op_type in ("Squeeze", "Unsqueeze", "ReduceSum") and version < 13 and "axes" in old) or (
             node.op_type.startswith("Reduce") and node.op_type != "ReduceSum" and "axes" in old

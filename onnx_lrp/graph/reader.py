@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -55,7 +56,7 @@ def _load(source: ModelSource) -> ModelProto:
     if isinstance(source, ModelProto):
         return source
     if isinstance(source, bytes):
-        data, where, folder = source, "these bytes", None
+        data, where, folder = source, "the data", None
     else:
         path = Path(source)
         where, folder = str(path), path.parent
@@ -87,7 +88,23 @@ def _load(source: ModelSource) -> ModelProto:
     return model
 
 
+def _check_names(graph: GraphProto) -> None:
+    """Protobuf gives names that are no text as bytes."""
+    names = [tensor.name for tensor in graph.initializer]
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        names += [value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        for attribute in node.attribute:
+            names.append(attribute.name)
+            if attribute.HasField("g"):
+                _check_names(attribute.g)
+    if not all(isinstance(name, str) for name in names):
+        raise ModelError("the model has names that are no text")
+
+
 def _graph_from(model: ModelProto) -> Graph:
+    _check_names(model.graph)
     light, weights = _without_weights(model)
     opset = next((entry.version for entry in light.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset == 0:
@@ -118,12 +135,16 @@ def _without_weights(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:
     light.ir_version = max(model.ir_version, 8)
     light.opset_import.extend(model.opset_import)
     light.functions.extend(model.functions)
+    for entry in light.opset_import:
+        entry.domain = _short(entry.domain)
     light.metadata_props.extend(model.metadata_props)
     source, graph = model.graph, light.graph
     graph.name = source.name or "model"
     graph.node.extend(source.node)
     graph.output.extend(source.output)
     graph.value_info.extend(source.value_info)
+    for nodes in (graph.node, *(function.node for function in light.functions)):
+        _shorten_domains(nodes)
     names = {tensor.name for tensor in source.initializer}
     graph.input.extend(value for value in source.input if value.name not in names)
     weights = {}
@@ -134,6 +155,19 @@ def _without_weights(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:
             weights[tensor.name] = to_float32(numpy_helper.to_array(tensor))
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return light, weights
+
+
+def _short(domain: str) -> str:
+    """ONNX's own domain has two names."""
+    return "" if domain == "ai.onnx" else domain
+
+
+def _shorten_domains(nodes: Iterable[NodeProto]) -> None:
+    for node in nodes:
+        node.domain = _short(node.domain)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _shorten_domains(attribute.g.node)
 
 
 def to_float32(array: Array) -> Array:
@@ -187,7 +221,7 @@ def _from_proto(light: ModelProto, weights: dict[str, Array], types: dict[str, T
 
 def node_from(proto: NodeProto, index: int, used: set[str]) -> Node:
     """A node with a name that no other node has (exporters may leave names out or repeat them)."""
-    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    domain = _short(proto.domain)
     base = proto.name or next((name for name in proto.output if name), f"{proto.op_type}_{index}")
     name, count = base, 1
     while name in used:
@@ -245,6 +279,10 @@ def _check_windows(graph: Graph) -> None:
         wrong = [key for key, values in given.items() if axes and (not isinstance(values, list) or len(values) != lengths[key] * axes)]
         if wrong or any(value < 1 for value in [*positive, node.attributes.get("group", 1)]):
             raise ModelError(f"node {node.name!r}: {node.op} has an impossible window: {given}")
+        weight, bias = (graph.static_shape(node.input(index)) for index in (1, 2)) if node.op.startswith("Conv") else (None, None)
+        channels = None if weight is None else weight[0] if node.op == "Conv" else weight[1] * node.attributes.get("group", 1)
+        if channels is not None and bias is not None and bias != (channels,):
+            raise ModelError(f"node {node.name!r}: {node.op} has {channels} channels and a bias of shape {bias}")
 
 
 def _check_references(graph: Graph) -> None:

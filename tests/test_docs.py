@@ -1,0 +1,37 @@
+"""What the documentation lists is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from onnx_lrp import COMPOSITES, rules
+from onnx_lrp.operators import OPERATORS
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_every_operator_is_listed() -> None:
+    text = (ROOT / "docs" / "coverage.md").read_text()
+    listed = {name.strip() for line in text.splitlines() if line.count("|") == 4 for name in line.split("|")[2].split(",")}
+    missing = [op for domain, op in OPERATORS if (op if domain in ("", "onnx_lrp") else f"{domain}.{op}") not in listed]
+    assert missing == []
+
+
+def test_every_composite_is_listed() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [key for key in COMPOSITES if f"`{key}`" not in text] == []
+
+
+def test_readme_names_only_rules_that_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = re.search(r"docstrings of `onnx_lrp\.rules`: ([^.]*?), and those", text, re.DOTALL)
+    assert named is not None
+    assert [name for name in re.split(r",\s+", named[1]) if not hasattr(rules, name)] == []
+
+
+def test_pictures_of_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    linked = re.findall(r"\]\(((?!http)[^)]+)\)", text)
+    assert linked
+    assert [link for link in linked if not (ROOT / link).exists()] == []
