@@ -44,7 +44,7 @@ class Explanation:
 
     @property
     def relevance(self) -> Array | dict[str, Array]:
-        """The relevance of the explained input, shaped like it, (N, K, ...) for K targets per sample; a dict for several explained inputs."""
+        """The relevance of the explained input, shaped like it ((N, K, ...) for K targets per sample); a dict for several of them."""
         names = self._explainer.inputs
         return self.relevances[names[0]] if len(names) == 1 else {name: self.relevances[name] for name in names}
 

@@ -137,6 +137,8 @@ def choose_output(graph: Graph, name: str | None, *, keep_final_activation: bool
         tensor = graph.resolve(name)
         if tensor not in graph.producers:
             raise InputError(f"output {name!r} is no tensor of the model" + _why(graph, name, [*graph.outputs, *graph.producers]))
+    if graph.rank(tensor) == 0:
+        raise InputError(f"output {tensor!r} is a single number: it has no batch axis")
     if keep_final_activation or tensor not in graph.outputs:
         return tensor, None
     behind = tensor

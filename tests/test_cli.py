@@ -109,9 +109,9 @@ def test_photos(run, shared_data, file, label, best):
     assert lines[6:] == [f"    -> {Path('explanations') / name}" for name in written]
     for name in written[:2]:
         assert size(Path("explanations") / name) == (448, 448)
-    numbers = np.load(Path("explanations") / written[2])
-    assert numbers["relevance"].shape == (1, 3, 224, 224)
-    assert numbers["target"].tolist() == [best]
+    with np.load(Path("explanations") / written[2]) as numbers:
+        assert numbers["relevance"].shape == (1, 3, 224, 224)
+        assert numbers["target"].tolist() == [best]
 
 
 def test_several_photos_at_once(run, shared_data):

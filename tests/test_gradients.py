@@ -13,7 +13,7 @@ from gradients import Case, Expected, check, expected
 from models import branch, build, op
 from onnx import ModelProto
 
-from onnx_lrp import Explainer, UnsupportedOperatorError
+from onnx_lrp import Explainer, InputError, UnsupportedOperatorError
 from onnx_lrp.operators import OPERATORS, Role
 
 CASES = {f"{case.op}-{case.name}": case for case in [*LAYERS, *MOVEMENT, *FUNCTIONS]}
@@ -109,6 +109,14 @@ def test_a_parameter_that_is_not_explained_may_be_computed() -> None:
     model = build([op("Tanh", "g", "s"), op("InstanceNormalization", "x s b")], {"x": (2, 3, 4), "g": (3,)}, constants={"b": np.ones(3)})
     explainer = Explainer(model, "gradient", inputs=["x"], providers="cpu")
     assert explainer.plan.coverage == 1.0
+
+
+def test_an_output_without_batch_axis_is_refused() -> None:
+    model = build([op("Tanh", "x", "h"), op("ReduceSum", "h", "y", keepdims=0)], {"x": (2, 3)})
+    for output in (None, "y"):
+        with pytest.raises(InputError, match="'y' is a single number"):
+            Explainer(model, output=output, providers="cpu")
+    assert Explainer(model, "gradient", output="h", providers="cpu").plan.coverage == 1.0
 
 
 def test_most_cases_need_no_known_length() -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_lrp
 import pytest
 from canonical import outputs_of
 from models import branch, build, op, relative_error, run
 from onnx import ModelProto, helper, numpy_helper
+
+import onnx_lrp
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.graph import read_graph
 from onnx_lrp.graph.opset import OPSET
@@ -145,7 +146,10 @@ def test_gelu_and_swish_of_new_opsets(opset: int, x: dict[str, np.ndarray]) -> N
 @pytest.mark.parametrize("opset", [11, 12, 13, 17])
 def test_old_forms_inside_a_branch(opset: int, x: dict[str, np.ndarray]) -> None:
     squeeze = op("Squeeze", "m", "s", axes=[1]) if opset < 13 else op("Squeeze", "m a", "s")
-    nodes = [op("ReduceMean", "x", "m", axes=[1]), op("If", "c", "y", then_branch=branch([squeeze], "s"), else_branch=branch([op("Neg", "m", "n")], "n"))]
+    nodes = [
+        op("ReduceMean", "x", "m", axes=[1]),
+        op("If", "c", "y", then_branch=branch([squeeze], "s"), else_branch=branch([op("Neg", "m", "n")], "n")),
+    ]
     for condition in (True, False):
         model = build(nodes, {"x": SHAPE}, constants={"c": np.array(condition), "a": ints(1)}, opset=opset)
         assert relative_error(outputs(model, x)[0], run(model, x)[0]) < 1e-6
@@ -165,7 +169,14 @@ def test_path_bytes_and_proto_are_the_same(tmp_path: Path, x: dict[str, np.ndarr
 @pytest.mark.parametrize("size", [0, 100_000])
 def test_external_data(tmp_path: Path, size: int, x: dict[str, np.ndarray], expected: np.ndarray) -> None:
     path = tmp_path / "model.onnx"
-    onnx.save(model_at(18), path, save_as_external_data=True, all_tensors_to_one_file=size == 0, location="weights" if size == 0 else None, size_threshold=0)
+    onnx.save(
+        model_at(18),
+        path,
+        save_as_external_data=True,
+        all_tensors_to_one_file=size == 0,
+        location="weights" if size == 0 else None,
+        size_threshold=0,
+    )
     assert len(list(tmp_path.iterdir())) > 1
     assert relative_error(outputs(path, x)[0], expected) < 1e-5
 
@@ -217,6 +228,18 @@ def test_other_float_widths(dtype: Any, tolerance: float, x: dict[str, np.ndarra
         assert np.isfinite(explanation.relevance).all()
 
 
+def test_bfloat16(x: dict[str, np.ndarray]) -> None:
+    kinds = {"k": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "b": [0.5]}
+    model = build([op("Cast", "x", "h", to=1), op("Mul", "h k", "m"), op("Add", "m b")], {"x": SHAPE})
+    for name, values in kinds.items():
+        model.graph.initializer.append(helper.make_tensor(name, onnx.TensorProto.BFLOAT16, [len(values)], values))
+    model.graph.node[0].attribute[0].i = onnx.TensorProto.BFLOAT16
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
+    wanted = x["x"] * np.array(kinds["k"], np.float32) + np.float32(0.5)
+    assert relative_error(outputs(model, x)[0], wanted) < 1e-6
+
+
 def test_node_names_missing_or_repeated(x: dict[str, np.ndarray]) -> None:
     nodes = [op("Tanh", "x", "a"), op("Sin", "a", "b"), op("Cos", "b", "c"), op("Tanh", "c")]
     for node, name in zip(nodes, ["same", "", "same", "b"], strict=True):
@@ -257,14 +280,13 @@ def test_onnx_domain_by_its_long_name(x: dict[str, np.ndarray]) -> None:
 @pytest.mark.parametrize("opset", [7, 9, 13])
 def test_norms_of_old_opsets_with_further_outputs_are_in_training_mode(opset: int, x: dict[str, np.ndarray]) -> None:
     constants = {"gain": w(3), "shift": w(3), "mean": w(3), "variance": w(3) ** 2 + 0.1}
-    for further in (" m v", " m v sm sv"):
-        norm = op("BatchNormalization", "x gain shift mean variance", "y" + further)
-        model = build([norm], {"x": SHAPE}, constants=constants, opset=opset)
-        graph = canonicalise(read_graph(model))
-        assert [node.op for node in graph] == ["BatchNormalization"]
-        assert relative_error(outputs_of(graph, x)[0], run(model, x)[0]) < 1e-5
-        with pytest.raises(onnx_lrp.UnsupportedOperatorError, match="BatchNormalization"):
-            onnx_lrp.Explainer(model, providers="cpu")
+    norm = op("BatchNormalization", "x gain shift mean variance", "y m v sm sv")
+    model = build([norm], {"x": SHAPE}, constants=constants, opset=opset)
+    graph = canonicalise(read_graph(model))
+    assert [node.op for node in graph] == ["BatchNormalization"]
+    assert relative_error(outputs_of(graph, x)[0], run(model, x)[0]) < 1e-5
+    with pytest.raises(onnx_lrp.UnsupportedOperatorError, match="BatchNormalization"):
+        onnx_lrp.Explainer(model, providers="cpu")
 
 
 def test_norms_per_element_are_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -53,8 +53,32 @@ def _first_line(error: Exception) -> str:
 
 
 def _load(source: ModelSource) -> ModelProto:
-    if isinstance(source, ModelProto):
-        return source
+    model, where, folder = (source, "the model", None) if isinstance(source, ModelProto) else _parsed(source)
+    if not model.HasField("graph") or not (model.graph.node or model.graph.initializer):
+        raise ModelError(f"{where} is not an ONNX model: it has no graph")
+    if not any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+        return model
+    if folder is None:
+        raise ModelError("the model keeps its weights in another file: pass its path")
+    try:
+        onnx.load_external_data_for_model(model, str(folder))
+    except Exception as error:  # noqa: BLE001 - missing, short, or outside the folder
+        raise ModelError(f"cannot read the weights beside {where}: {_first_line(error)}") from None
+    return model
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    """The initialisers, and the tensors among the nodes' attributes."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            if attribute.HasField("g"):
+                yield from _tensors(attribute.g)
+
+
+def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[ModelProto, str, Path | None]:
+    """The model, what to call it in messages, and the folder of its file."""
     if isinstance(source, bytes):
         data, where, folder = source, "the data", None
     else:
@@ -75,17 +99,7 @@ def _load(source: ModelSource) -> ModelProto:
         model.ParseFromString(data)
     except Exception:  # noqa: BLE001 - protobuf's DecodeError class differs between its back ends
         raise ModelError(f"{where} is not an ONNX model (or is cut off)") from None
-    if not model.HasField("graph") or not (model.graph.node or model.graph.initializer):
-        raise ModelError(f"{where} is not an ONNX model: it has no graph")
-    external = any(t.data_location == TensorProto.EXTERNAL for t in model.graph.initializer)
-    if external and folder is None:
-        raise ModelError("the model keeps its weights in another file: pass its path, not its bytes")
-    if external and folder is not None:
-        try:
-            onnx.load_external_data_for_model(model, str(folder))
-        except Exception as error:  # noqa: BLE001 - missing, short, or outside the folder
-            raise ModelError(f"cannot read the weights beside {where}: {_first_line(error)}") from None
-    return model
+    return model, where, folder
 
 
 def _check_names(graph: GraphProto) -> None:
@@ -111,6 +125,8 @@ def _graph_from(model: ModelProto) -> Graph:
         raise ModelError("the model does not say which version of ONNX's operators it uses")
     if opset < 7:
         raise ModelError(f"the model uses opset {opset}; opsets 7 and newer are supported")
+    if opset > onnx.defs.onnx_opset_version():
+        raise ModelError(f"the model uses opset {opset}, the installed onnx knows those up to {onnx.defs.onnx_opset_version()}")
     if light.functions:
         light = onnx.inliner.inline_local_functions(light)
     if opset < OPSET:
@@ -149,6 +165,8 @@ def _without_weights(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:
     graph.input.extend(value for value in source.input if value.name not in names)
     weights = {}
     for tensor in source.initializer:
+        if any(length < 0 for length in tensor.dims):
+            raise ModelError(f"the weights {tensor.name!r} have the shape {list(tensor.dims)}")
         if int(np.prod(tensor.dims, dtype=np.int64)) <= SMALL or tensor.data_type not in _FLOATS:
             graph.initializer.append(tensor)
         else:
@@ -211,8 +229,8 @@ def _from_proto(light: ModelProto, weights: dict[str, Array], types: dict[str, T
     if "" in inputs or any(name in inputs for node in nodes for name in node.outputs):
         raise ModelError("two tensors of the graph have the same name")
     made = [name for node in nodes for name in node.outputs if name]
-    if len(made) != len(set(made)):
-        raise ModelError("two nodes of the graph make the same tensor")
+    if len(made) != len(set(made)) or any(name in constants for name in made):
+        raise ModelError("two nodes of the graph make the same tensor, or one makes a weight")
     read = {name for node in nodes for name in node.reads}
     outputs = [value.name for value in light.graph.output]
     inputs = {name: kind for name, kind in inputs.items() if name in read or name in outputs}
@@ -221,6 +239,8 @@ def _from_proto(light: ModelProto, weights: dict[str, Array], types: dict[str, T
 
 def node_from(proto: NodeProto, index: int, used: set[str]) -> Node:
     """A node with a name that no other node has (exporters may leave names out or repeat them)."""
+    if not proto.op_type:
+        raise ModelError(f"node {proto.name or index!r} has no operator")
     domain = _short(proto.domain)
     base = proto.name or next((name for name in proto.output if name), f"{proto.op_type}_{index}")
     name, count = base, 1

@@ -60,9 +60,19 @@ class AffineRule(Rule):
     def stab(self) -> Stabilizer:
         return Stabilizer.of(getattr(self, "stabilizer", 1e-6))
 
+    @property
+    def bias_mode(self) -> str:
+        """What becomes of the bias's part."""
+        return str(getattr(self, "bias", "absorb"))
+
+    @property
+    def conserves_empty(self) -> bool:
+        """Whether an empty sign part's coefficient goes to the other part."""
+        return getattr(self, "empty", "drop") == "conserve"
+
     def __post_init__(self) -> None:
-        if getattr(self, "bias", "absorb") not in ("absorb", "ignore", "redistribute"):
-            raise CompositeError(f'{type(self).__name__}: bias is "absorb", "ignore" or "redistribute", not {self.bias!r}')  # type: ignore[attr-defined]
+        if self.bias_mode not in ("absorb", "ignore", "redistribute"):
+            raise CompositeError(f'{type(self).__name__}: bias is "absorb", "ignore" or "redistribute", not {self.bias_mode!r}')
         self.stab  # noqa: B018 - raises for a bad stabiliser
 
     def check(self, node: Node, operator: Operator) -> None:
@@ -82,7 +92,7 @@ class _ShareEmission:
 
     def __init__(self, rule: AffineRule, view: LinearView, share: Share, branches: list[Branch], relevance: Relevance):
         self.view, self.share, self.branches, self.relevance, self.stab = view, share, branches, relevance, rule.stab
-        bias = share.bias if getattr(rule, "bias", "absorb") != "ignore" else None
+        bias = share.bias if rule.bias_mode != "ignore" else None
         self.bias_part = bias
         self.only_positive = _only_positive(rule, view, relevance)
         self.twin = relevance.twin if bias == FULL and [(b.source, b.part) for b in branches] == [(Source.X, FULL)] else None
@@ -106,8 +116,8 @@ class _ShareEmission:
     @staticmethod
     def _bias_counts(rule: AffineRule, view: LinearView, share: Share) -> bool:
         """Whether a share of the bias alone changes what is passed on: it is spread, or it keeps the share from being empty."""
-        wanted = getattr(rule, "bias", "absorb") == "redistribute" or getattr(rule, "empty", "drop") == "conserve"
-        return wanted and getattr(rule, "bias", "absorb") != "ignore" and view.bias_tensor(share.bias) is not None
+        wanted = rule.bias_mode == "redistribute" or rule.conserves_empty
+        return wanted and rule.bias_mode != "ignore" and view.bias_tensor(share.bias) is not None
 
     def _denominator(self, bias: Part | None) -> str:
         cheap = self._boosted_denominator(bias)
@@ -158,7 +168,7 @@ class _ShareEmission:
 
 def _only_positive(rule: AffineRule, view: LinearView, relevance: Relevance) -> bool:
     """Whether the relevance is zero wherever the forward value is not positive; the value without bias has signs of its own."""
-    return relevance.twin is not None and (view.bias is None or getattr(rule, "bias", "absorb") != "ignore")
+    return relevance.twin is not None and (view.bias is None or rule.bias_mode != "ignore")
 
 
 def _merged(branches: list[Branch]) -> list[Branch]:
@@ -170,7 +180,7 @@ def _merged(branches: list[Branch]) -> list[Branch]:
 
 def combine(rule: AffineRule, view: LinearView, relevance: Relevance, shares: list[_ShareEmission]) -> Relevance:
     """Emits s and the adjoint of each share, adds them up, and writes down what was not passed on."""
-    e, redistribute = view.e, getattr(rule, "bias", "absorb") == "redistribute"
+    e, redistribute = view.e, rule.bias_mode == "redistribute"
     by_source: dict[Source, list[str]] = {}
     spread: list[str] = []
     received = _received(rule, view, shares)
@@ -199,7 +209,7 @@ def combine(rule: AffineRule, view: LinearView, relevance: Relevance, shares: li
 
 def _received(rule: AffineRule, view: LinearView, shares: list[_ShareEmission]) -> list[str]:
     """What each share distributes; with empty="conserve" an empty part's coefficient goes to the other part."""
-    if getattr(rule, "empty", "drop") != "conserve":
+    if not rule.conserves_empty:
         return [emission.received() for emission in shares]
     if len(shares) == 1:
         return [emission.relevance.tensor for emission in shares]

@@ -70,13 +70,9 @@ class Rule:
         raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
-        """The rule as plain data: its name and the parameters that differ from their defaults."""
-        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not f.default}
-        plain = {key: value.tolist() if hasattr(value, "tolist") else value for key, value in changed.items() if value is not None}
-        return {
-            "rule": type(self).__name__,
-            **{key: getattr(value, "to_dict", lambda v=value: v)() for key, value in plain.items()},
-        }
+        """The rule as plain data: its name and its parameters."""
+        parameters = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return {"rule": type(self).__name__} | {name: value for name, value in parameters.items() if value is not None}
 
     def __str__(self) -> str:
         shown = []
@@ -87,6 +83,13 @@ class Rule:
             text = f"array{value.shape}" if getattr(value, "ndim", 0) else f"{value:g}" if isinstance(value, float) else str(value)
             shown.append(f"{f.name}={text}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as JSON can hold it: arrays as lists, stabilisers as dicts."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 _SHOWN_IF_CHANGED = {"stabilizer", "bias", "empty", "ties", "value"}
