@@ -11,7 +11,7 @@ from gradient_cases_layers import CASES as LAYERS
 from gradient_cases_movement import CASES as MOVEMENT
 from gradients import Case, Expected, check, expected
 from models import branch, build, op
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 
 from onnx_lrp import Explainer, InputError, UnsupportedOperatorError
 from onnx_lrp.operators import OPERATORS, Role
@@ -117,6 +117,16 @@ def test_an_output_without_batch_axis_is_refused() -> None:
         with pytest.raises(InputError, match="'y' is a single number"):
             Explainer(model, output=output, providers="cpu")
     assert Explainer(model, "gradient", output="h", providers="cpu").plan.coverage == 1.0
+
+
+@pytest.mark.parametrize(
+    "node", [op("Identity"), op("Dropout"), op("Cast", to=1), op("Sum"), op("Softmax", axis=1)], ids=lambda node: node.op_type
+)
+def test_models_of_one_node_that_could_be_left_out(node: NodeProto) -> None:
+    x = np.array([[0.5, -1.0, 2.0], [1.0, 0.0, 3.0]], np.float32)
+    seed = np.ones_like(x)
+    explanation = Explainer(build([node], {"x": (2, 3)}), "gradient", providers="cpu").explain(x, seed=seed)
+    np.testing.assert_allclose(explanation.relevance, 0.0 if node.op_type == "Softmax" else seed, atol=1e-6)
 
 
 def test_most_cases_need_no_known_length() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -248,7 +249,10 @@ def damage(path: Path, count: int, shape: str) -> str:
     """Runs the mutations in an interpreter of their own; the last line of what it prints is the one it died of."""
     command = [sys.executable, str(HERE / "mutations.py"), str(path), str(count), shape]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=120, check=False, cwd=HERE.parent)
+        paths = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": paths, "PYTHONIOENCODING": "utf-8:replace"}
+        options: dict[str, Any] = {"capture_output": True, "encoding": "utf-8", "errors": "replace", "env": environment}
+        done = subprocess.run(command, timeout=120, check=False, **options)
     except subprocess.TimeoutExpired as error:
         printed = (error.stdout or b"").decode(errors="replace").splitlines()
         pytest.fail(f"mutation hangs: {printed[-1:]}")
