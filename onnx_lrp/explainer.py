@@ -158,6 +158,9 @@ class Explainer:
         """
         e = Emitter(self.graph)
         seed = "target_relevance"
+        taken = {seed, "relevance"} & {*self.graph.inputs, *self.graph.constants, *self.graph.producers}
+        if taken:
+            raise InputError(f"the model has a tensor of its own named {taken.pop()!r}: rename it, the saved explainer needs that name")
         names = self._relevances(e, seed)
         shape = self.graph.shape(self.output_name)
         outputs = [value_info(self.output_name, np.float32, shape)]

@@ -174,6 +174,16 @@ def test_save_leaves_nothing_behind_on_failure(explainer, tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_names_that_the_saved_explainer_needs() -> None:
+    model = two_input_model()
+    for node in model.graph.node:
+        node.input[:] = ["relevance" if name == "r" else name for name in node.input]
+        node.output[:] = ["relevance" if name == "r" else name for name in node.output]
+    explainer = onnx_lrp.Explainer(model, "epsilon")
+    with pytest.raises(onnx_lrp.InputError, match="named 'relevance'"):
+        explainer.to_onnx()
+
+
 def test_plan_prints_and_serialises(explainer) -> None:
     text = str(explainer.plan)
     assert "100.0 %" in text
