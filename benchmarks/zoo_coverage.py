@@ -1,6 +1,6 @@
 """How much of each model in a folder is covered: nodes on the path of relevance, those with a rule, and the missing operators by name.
 
-    python benchmarks/zoo_coverage.py FOLDER [--markdown FILE]
+python benchmarks/zoo_coverage.py FOLDER [--markdown FILE]
 """
 
 from __future__ import annotations
