@@ -32,7 +32,7 @@ ON_CUDA = frozenset(
         "GlobalAveragePool Greater GreaterOrEqual Identity Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Or Pad Pow Range Reciprocal "
         "ReduceMean ReduceProd ReduceSum Relu Reshape Resize ScatterElements Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh "
         "Tile Transpose Unsqueeze Where"
-    ).split() 
+    ).split()
 )
 
 
