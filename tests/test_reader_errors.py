@@ -29,7 +29,7 @@ def small() -> ModelProto:
     return build([op("Gemm", "x w b", "h"), op("Relu", "h", "y")], {"x": ("N", 3)}, constants=weights)
 
 
-def refused(source: Any, *words: str) -> str:
+def expect_refused(source: Any, *words: str) -> str:
     """The message of the ModelError that reading and explaining raise."""
     messages = []
     for call in (read_graph, lambda model: Explainer(model, providers="cpu")):
@@ -75,16 +75,16 @@ def test_files_that_are_no_models(name: str, tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     make, words = FILES[name]
     make(path)
-    refused(path, *words)
-    refused(str(path), *words)
+    expect_refused(path, *words)
+    expect_refused(str(path), *words)
     if path.is_file():
-        refused(path.read_bytes())
+        expect_refused(path.read_bytes())
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx" / "inside.onnx"
     (tmp_path / "model.onnx").write_bytes(b"a file where a folder should be")
-    refused(path, "inside.onnx")
+    expect_refused(path, "inside.onnx")
 
 
 def _broken() -> dict[str, tuple[ModelProto, tuple[str, ...]]]:
@@ -168,14 +168,14 @@ def external(folder: Path) -> Path:
 def test_external_data_missing(tmp_path: Path) -> None:
     path = external(tmp_path)
     (tmp_path / "weights.bin").unlink()
-    refused(path, "weights")
+    expect_refused(path, "weights")
 
 
 def test_external_data_cut_off(tmp_path: Path) -> None:
     path = external(tmp_path)
     data = (tmp_path / "weights.bin").read_bytes()
     (tmp_path / "weights.bin").write_bytes(data[:10])
-    refused(path, "model.onnx")
+    expect_refused(path, "model.onnx")
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/hostname", "sub/../../secret.bin"])
@@ -190,7 +190,7 @@ def test_external_data_outside_of_the_folder(tmp_path: Path, location: str) -> N
             if entry.key == "location":
                 entry.value = location
     path.write_bytes(model.SerializeToString())
-    refused(path, "model.onnx")
+    expect_refused(path, "model.onnx")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -200,15 +200,15 @@ def test_external_data_behind_a_link(tmp_path: Path) -> None:
     path = external(folder)
     (folder / "weights.bin").rename(tmp_path / "weights.bin")
     (folder / "weights.bin").symlink_to(tmp_path / "weights.bin")
-    refused(path, "model.onnx")
+    expect_refused(path, "model.onnx")
 
 
 def test_external_data_of_bytes(tmp_path: Path) -> None:
-    refused(external(tmp_path).read_bytes(), "path")
+    expect_refused(external(tmp_path).read_bytes(), "path")
 
 
 def test_external_data_of_a_proto(tmp_path: Path) -> None:
-    refused(onnx.load(external(tmp_path), load_external_data=False))
+    expect_refused(onnx.load(external(tmp_path), load_external_data=False))
 
 
 def test_names_that_are_no_text() -> None:
