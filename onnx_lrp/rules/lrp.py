@@ -125,12 +125,8 @@ class AlphaBetaError(CompositeError, ValueError):
 
 
 @dataclass(frozen=True)
-class Gamma(AffineRule):
-    """Generalised gamma (Andeol et al. 2021). With Wp = W + gamma W+, Wn = W + gamma W-, and bp, bn alike:
-
-    where z > 0: s = R / stab(J(Wp) x+ + J(Wn) x- + bp), giving x+ * J(Wp)^T s + x- * J(Wn)^T s;
-    where z < 0: Wp and Wn, bp and bn change places; where z = 0 nothing passes.
-    """
+class _Boosting(AffineRule):
+    """What both gamma rules have: a factor gamma >= 0 by which weights of one sign count more."""
 
     gamma: float = 0.25
     stabilizer: float | Stabilizer = 1e-6
@@ -139,6 +135,15 @@ class Gamma(AffineRule):
     def __post_init__(self) -> None:
         super().__post_init__()
         _number(self, "gamma")
+
+
+@dataclass(frozen=True)
+class Gamma(_Boosting):
+    """Generalised gamma (Andeol et al. 2021). With Wp = W + gamma W+, Wn = W + gamma W-, and bp, bn alike:
+
+    where z > 0: s = R / stab(J(Wp) x+ + J(Wn) x- + bp), giving x+ * J(Wp)^T s + x- * J(Wn)^T s;
+    where z < 0: Wp and Wn, bp and bn change places; where z = 0 nothing passes.
+    """
 
     def shares(self) -> Sequence[Share]:
         p, n = boosted(self.gamma, +1), boosted(self.gamma, -1)
@@ -149,16 +154,8 @@ class Gamma(AffineRule):
 
 
 @dataclass(frozen=True)
-class ClassicGamma(AffineRule):
+class ClassicGamma(_Boosting):
     """W' = W + gamma W+, b' = b + gamma b+: x * J(W')^T [R / stab(J(W') x + b')] (Montavon et al. 2019)."""
-
-    gamma: float = 0.25
-    stabilizer: float | Stabilizer = 1e-6
-    bias: Bias = "absorb"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _number(self, "gamma")
 
     def shares(self) -> Sequence[Share]:
         return [Share((Branch(X, boosted(self.gamma, +1)),), boosted(self.gamma, +1))]
