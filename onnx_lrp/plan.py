@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_lrp.errors import CompositeError, InputError, ModelError, UnsupportedOperatorError, suggest
 from onnx_lrp.operators import Operator, Role, find_operator
 from onnx_lrp.rules import Rule
+from onnx_lrp.rules.general import is_gate
 
 if TYPE_CHECKING:
     from onnx_lrp.composites import Composite
@@ -280,11 +281,8 @@ def _views(graph: Graph, nodes: list[Node], sources: list[str]) -> list[NodeView
         if fresh and not is_layer:
             untouched.update(node.outputs)
         gates = (graph.producers.get(tensor) for tensor in node.inputs)
-        gated = role is Role.PRODUCT and (node.op == "Div" or any(maker is not None and maker.op in GATES for maker in gates))
+        gated = role is Role.PRODUCT and (node.op == "Div" or any(map(is_gate, gates)))
         last = is_layer and passed == sum(layers) - 1
         views.append(NodeView(node, role, kind, index, len(nodes), passed, sum(layers), fresh and is_layer, last, gated))
         passed += is_layer
     return views
-
-
-GATES = ("Sigmoid", "HardSigmoid", "Softmax")

@@ -181,14 +181,6 @@ class Graph:
             raise ModelError("the graph has a cycle") from None
         self.nodes = [by_name[name] for name in order]
 
-    def depends_on(self, tensors: Iterable[str]) -> set[str]:
-        """All tensors computed from any of these, themselves included."""
-        reached = set(tensors)
-        for node in self._nodes:
-            if any(tensor in reached for tensor in node.reads if tensor):
-                reached.update(tensor for tensor in node.outputs if tensor)
-        return reached
-
     def needed_for(self, tensors: Iterable[str]) -> list[Node]:
         """The nodes that must run to compute these tensors, in order."""
         wanted = set(tensors)

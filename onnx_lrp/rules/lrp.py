@@ -233,6 +233,3 @@ class ZBox(AffineRule):
             result = e.add(result, e.mul(e.sub(high, low), view.adjoint(s, POSITIVE)))
         note_division(site, self.stab, relevance.tensor, z, denominator)
         return {view.index: Relevance(result)}
-
-
-LRP_RULES: tuple[type[Rule], ...] = (Epsilon, Zero, ZPlus, AlphaBeta, Gamma, ClassicGamma, WSquare, Flat, ZBox)
