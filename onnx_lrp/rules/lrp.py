@@ -16,7 +16,7 @@ import numpy as np
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.rules.affine import AffineRule, Bias, Branch, Share
-from onnx_lrp.rules.base import Relevance, Rule, Site, note_division, relevance_of
+from onnx_lrp.rules.base import Relevance, Site, note_division, relevance_of
 from onnx_lrp.rules.linear import FULL, NEGATIVE, ONES, POSITIVE, SQUARE, LinearView, Source, boosted, bounds
 from onnx_lrp.rules.stabilizer import Stabilizer
 
