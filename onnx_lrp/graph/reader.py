@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx_lrp.errors import ModelError, OnnxLrpError
 from onnx_lrp.graph.graph import Array, Graph, Node, TensorType
 from onnx_lrp.graph.opset import OPSET, bring_to_opset
+from onnx_lrp.graph.weights import Raw, parse_model
 
 ModelSource: TypeAlias = "str | os.PathLike[str] | bytes | ModelProto"
 
@@ -36,9 +38,9 @@ def read_graph(source: ModelSource) -> Graph:
     Raises:
         ModelError: the source is missing, no ONNX model, or broken.
     """
-    model = _load(source)
+    model, raw = _load(source)
     try:
-        return _graph_from(model)
+        return _graph_from(model, raw)
     except OnnxLrpError:
         raise
     except RecursionError:
@@ -52,19 +54,19 @@ def _first_line(error: Exception) -> str:
     return (text[:300] + "...") if len(text) > 300 else text or type(error).__name__
 
 
-def _load(source: ModelSource) -> ModelProto:
-    model, where, folder = (source, "the model", None) if isinstance(source, ModelProto) else _parsed(source)
+def _load(source: ModelSource) -> tuple[ModelProto, Raw]:
+    model, raw, where, folder = (source, {}, "the model", None) if isinstance(source, ModelProto) else _parsed(source)
     if not model.HasField("graph") or not (model.graph.node or model.graph.initializer):
         raise ModelError(f"{where} is not an ONNX model: it has no graph")
     if not any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
-        return model
+        return model, raw
     if folder is None:
         raise ModelError("the model keeps its weights in another file: pass its path")
     try:
         onnx.load_external_data_for_model(model, str(folder))
     except Exception as error:  # noqa: BLE001 - missing, short, or outside the folder
         raise ModelError(f"cannot read the weights beside {where}: {_first_line(error)}") from None
-    return model
+    return model, raw
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -77,29 +79,33 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
                 yield from _tensors(attribute.g)
 
 
-def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[ModelProto, str, Path | None]:
-    """The model, what to call it in messages, and the folder of its file."""
+def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[ModelProto, Raw, str, Path | None]:
+    """The model and the weights read beside it, what to call it in messages, and the folder of its file."""
     if isinstance(source, bytes):
-        data, where, folder = source, "the data", None
-    else:
-        path = Path(source)
-        where, folder = str(path), path.parent
-        if path.is_dir():
-            raise ModelError(f"{where} is a folder, not an ONNX file")
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise ModelError(f"no such file: {where}") from None
-        except OSError as error:
-            raise ModelError(f"cannot read {where}: {error.strerror or error}") from None
-    if not data:
-        raise ModelError(f"{where} is empty")
-    model = ModelProto()
+        return *_parsed_from(BytesIO(source), "the data"), "the data", None
+    path = Path(source)
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder, not an ONNX file")
     try:
-        model.ParseFromString(data)
+        with path.open("rb") as file:
+            return *_parsed_from(file, str(path)), str(path), path.parent
+    except FileNotFoundError:
+        raise ModelError(f"no such file: {path}") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _parsed_from(file: BufferedIOBase, where: str) -> tuple[ModelProto, Raw]:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if not size:
+        raise ModelError(f"{where} is empty")
+    try:
+        return parse_model(file, size)
+    except OSError:
+        raise
     except Exception:  # noqa: BLE001 - protobuf's DecodeError class differs between its back ends
         raise ModelError(f"{where} is not an ONNX model (or is cut off)") from None
-    return model, where, folder
 
 
 def _check_names(graph: GraphProto) -> None:
@@ -117,9 +123,9 @@ def _check_names(graph: GraphProto) -> None:
         raise ModelError("the model has names that are no text")
 
 
-def _graph_from(model: ModelProto) -> Graph:
+def _graph_from(model: ModelProto, raw: Raw) -> Graph:
     _check_names(model.graph)
-    light, weights = _without_weights(model)
+    light, weights = _without_weights(model, raw)
     opset = next((entry.version for entry in light.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if opset == 0:
         raise ModelError("the model does not say which version of ONNX's operators it uses")
@@ -143,7 +149,7 @@ def _graph_from(model: ModelProto) -> Graph:
     return graph
 
 
-def _without_weights(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:
+def _without_weights(model: ModelProto, raw: Raw) -> tuple[ModelProto, dict[str, Array]]:
     """The model with each large initialiser replaced by a graph input of its type, and those initialisers as arrays."""
     if model.graph.sparse_initializer:
         raise ModelError("sparse initialisers are not supported")
@@ -164,15 +170,23 @@ def _without_weights(model: ModelProto) -> tuple[ModelProto, dict[str, Array]]:
     names = {tensor.name for tensor in source.initializer}
     graph.input.extend(value for value in source.input if value.name not in names)
     weights = {}
-    for tensor in source.initializer:
+    for index, tensor in enumerate(source.initializer):
         if any(length < 0 for length in tensor.dims):
             raise ModelError(f"the weights {tensor.name!r} have the shape {list(tensor.dims)}")
         if int(np.prod(tensor.dims, dtype=np.int64)) <= SMALL or tensor.data_type not in _FLOATS:
             graph.initializer.append(tensor)
+            if index in raw:
+                graph.initializer[-1].raw_data = raw[index].tobytes()
         else:
-            weights[tensor.name] = to_float32(numpy_helper.to_array(tensor))
+            weights[tensor.name] = to_float32(_as_array(tensor, raw.get(index)))
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return light, weights
+
+
+def _as_array(tensor: TensorProto, raw: Array | None) -> Array:
+    if raw is None:
+        return numpy_helper.to_array(tensor)
+    return raw.view(helper.tensor_dtype_to_np_dtype(tensor.data_type)).reshape(tensor.dims)
 
 
 def _short(domain: str) -> str:
