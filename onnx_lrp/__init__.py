@@ -7,7 +7,8 @@
 from onnx_lrp import rules
 from onnx_lrp.composites import COMPOSITES, Composite
 from onnx_lrp.errors import CompositeError, InputError, ModelError, OnnxLrpError, UnsupportedOperatorError
-from onnx_lrp.explainer import Explainer, Explanation, explain
+from onnx_lrp.explainer import Explainer, explain
+from onnx_lrp.explanation import Explanation
 from onnx_lrp.gradients import gradient, integrated_gradients, smoothgrad
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""The face of the package: Explainer, Explanation and explain()."""
+"""The face of the package: Explainer and explain()."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.emitter import Emitter, embed
 from onnx_lrp.errors import InputError, ModelError, suggest
+from onnx_lrp.explanation import Explanation
 from onnx_lrp.feeds import Input, feeds_for, value_info
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
 from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, choose_providers, is_cuda
@@ -27,41 +28,6 @@ from onnx_lrp.walker import walk
 
 if TYPE_CHECKING:
     from onnx_lrp.rules import Rule
-
-
-class Explanation:
-    """What `Explainer.explain` returns."""
-
-    def __init__(self, explainer: Explainer, relevances: dict[str, Array], output: Array, target: Array, feeds: dict[str, Array]):
-        self.relevances = relevances
-        """Every explained input and recorded tensor, by the name it was asked for -> its relevance."""
-        self.output = output
-        """The explained output, (N, ...), without a final activation that was left off."""
-        self.target = target
-        """The targets used: ints (N,), (N, K) for K targets per sample, (N, axes) for outputs of several axes."""
-        self._explainer = explainer
-        self._feeds = feeds
-
-    @property
-    def relevance(self) -> Array | dict[str, Array]:
-        """The relevance of the explained input, shaped like it ((N, K, ...) for K targets per sample); a dict for several of them."""
-        names = self._explainer.inputs
-        return self.relevances[names[0]] if len(names) == 1 else {name: self.relevances[name] for name in names}
-
-    @property
-    def target_as_given(self) -> Any:
-        """The targets in a form that `Explainer.explain` takes."""
-        several_axes = sum(length != 1 for length in self.output.shape[1:]) > 1
-        return [tuple(position) for position in self.target.tolist()] if several_axes else self.target
-
-    def with_relevances(self, relevances: dict[str, Array]) -> Explanation:
-        """The same explanation with other relevances, computed from several runs; the account stays that of the plain run."""
-        return Explanation(self._explainer, relevances, self.output, self.target, self._feeds)
-
-    @cached_property
-    def conservation(self) -> Conservation:
-        """The account of where relevance went; computed when first asked for, by one more run of a graph that keeps it."""
-        return self._explainer.account(self._feeds)
 
 
 class Explainer:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from onnx_lrp.errors import InputError
-from onnx_lrp.explainer import Explainer, Explanation
+from onnx_lrp.explainer import Explainer
+from onnx_lrp.explanation import Explanation
 from onnx_lrp.feeds import Input
 from onnx_lrp.graph import Array, ModelSource
 

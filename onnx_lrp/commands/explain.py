@@ -25,7 +25,7 @@ from onnx_lrp.targets import sample_shape, target_indices
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from onnx_lrp.explainer import Explanation
+    from onnx_lrp.explanation import Explanation
     from onnx_lrp.graph import Array
     from onnx_lrp.preprocess import Preprocess
 
