@@ -95,8 +95,7 @@ class Explainer:
         found = walk(self.plan, e, seed, list(self._wanted.values()))
         result = {}
         for name, tensor in self._wanted.items():
-            relevance = found[tensor].tensor
-            result[name] = e.mul(relevance, tensor) if self.composite.times_input else relevance
+            result[name] = self.composite.finish(e, found[tensor].tensor, tensor)
         return result
 
     def _model_inputs(self) -> list[onnx.ValueInfoProto]:

@@ -36,6 +36,10 @@ class NodeView:
     """How many convolutions and dense layers come before it in topological order."""
     layers: int
     """How many convolutions and dense layers there are."""
+    convolution: int
+    """How many convolutions come before it in topological order."""
+    convolutions: int
+    """How many convolutions there are."""
     is_first: bool
     """A convolution or dense layer that an explained input reaches without passing another one."""
     is_last: bool
@@ -275,7 +279,8 @@ def _views(graph: Graph, nodes: list[Node], sources: list[str]) -> list[NodeView
     kinds = [(operator.role, operator.kind) if (operator := find_operator(node)) else (Role.STOP, "unknown") for node in nodes]
     layers = [kind in ("convolution", "dense") for _, kind in kinds]
     untouched = set(sources)  # tensors reached without passing a layer
-    views, passed = [], 0
+    convolutions = [kind == "convolution" for _, kind in kinds]
+    views, passed, convolved = [], 0, 0
     for index, (node, (role, kind), is_layer) in enumerate(zip(nodes, kinds, layers, strict=True)):
         fresh = any(node.inputs[i] in untouched for i in carrying_inputs(node, graph))
         if fresh and not is_layer:
@@ -283,6 +288,8 @@ def _views(graph: Graph, nodes: list[Node], sources: list[str]) -> list[NodeView
         gates = (graph.producers.get(tensor) for tensor in node.inputs)
         gated = role is Role.PRODUCT and (node.op == "Div" or any(map(is_gate, gates)))
         last = is_layer and passed == sum(layers) - 1
-        views.append(NodeView(node, role, kind, index, len(nodes), passed, sum(layers), fresh and is_layer, last, gated))
+        counts = (index, len(nodes), passed, sum(layers), convolved, sum(convolutions))
+        views.append(NodeView(node, role, kind, *counts, fresh and is_layer, last, gated))
         passed += is_layer
+        convolved += convolutions[index]
     return views

@@ -58,6 +58,31 @@ def _pads_fit(window: Window) -> bool:
     return all(pad < window.kernel[i % window.dims] for i, pad in enumerate(window.pads))
 
 
+def _one(e: Emitter, node: Node) -> str:
+    """Ones with a single sample and channel."""
+    shape = e.graph.shape(node.input(0))
+    if shape is not None and all(isinstance(length, int) for length in shape[2:]):
+        return e.op("Expand", e.constant(1.0), e.ints(1, 1, *(int(length) for length in shape[2:] if isinstance(length, int))))
+    dims = len(node.attributes["kernel_shape"])
+    sizes = e.op("Slice", e.op("Shape", node.input(0)), e.ints(2), e.ints(2 + dims))
+    return e.op("Expand", e.constant(1.0), e.op("Concat", e.ints(1, 1), sizes, axis=0))
+
+
+def window_sizes(e: Emitter, node: Node) -> str:
+    """The number of real elements in each window: a convolution of ones, padded further where the last window hangs over."""
+    window = _window(e, node)
+    kernel = e.op("Expand", e.constant(1.0), e.ints(1, 1, *window.kernel))
+    if not node.attributes.get("ceil_mode", 0):
+        return e.op("Conv", _one(e, node), kernel, **window.attributes())
+    over = [
+        *window.pads[: window.dims],
+        *(pad + stride - 1 for pad, stride in zip(window.pads[window.dims :], window.strides, strict=True)),
+    ]
+    count = e.op("Conv", _one(e, node), kernel, **window._replace(pads=over).attributes())
+    ends = e.op("Slice", e.shape_of(node.outputs[0]), e.ints(2), e.ints(2 + window.dims))
+    return e.op("Slice", count, e.ints(*[0] * window.dims), ends, e.ints(*range(2, 2 + window.dims)))
+
+
 class AveragePoolOperator(AffineOperator):
     """y_j = sum of x over window j, divided by d_j: the window's size, or the number of real elements in it."""
 
@@ -76,31 +101,10 @@ class AveragePoolOperator(AffineOperator):
         if whole:
             return e.constant(float(prod(window.kernel)))
         # d = (real elements in the window) / (mean of ones over it), whatever the convention for windows that hang over the end.
-        return e.div(self.fan_in(e, node), e.op("AveragePool", self._one(e, node), **node.attributes))
-
-    @staticmethod
-    def _one(e: Emitter, node: Node) -> str:
-        """Ones with a single sample and channel."""
-        shape = e.graph.shape(node.input(0))
-        if shape is not None and all(isinstance(length, int) for length in shape[2:]):
-            return e.op("Expand", e.constant(1.0), e.ints(1, 1, *(int(length) for length in shape[2:] if isinstance(length, int))))
-        dims = len(node.attributes["kernel_shape"])
-        sizes = e.op("Slice", e.op("Shape", node.input(0)), e.ints(2), e.ints(2 + dims))
-        return e.op("Expand", e.constant(1.0), e.op("Concat", e.ints(1, 1), sizes, axis=0))
+        return e.div(self.fan_in(e, node), e.op("AveragePool", _one(e, node), **node.attributes))
 
     def fan_in(self, e: Emitter, node: Node) -> str:
-        """The number of real elements in each window: a convolution of ones, padded further where the last window hangs over."""
-        window = _window(e, node)
-        kernel = e.op("Expand", e.constant(1.0), e.ints(1, 1, *window.kernel))
-        if not node.attributes.get("ceil_mode", 0):
-            return e.op("Conv", self._one(e, node), kernel, **window.attributes())
-        over = [
-            *window.pads[: window.dims],
-            *(pad + stride - 1 for pad, stride in zip(window.pads[window.dims :], window.strides, strict=True)),
-        ]
-        count = e.op("Conv", self._one(e, node), kernel, **window._replace(pads=over).attributes())
-        ends = e.op("Slice", e.shape_of(node.outputs[0]), e.ints(2), e.ints(2 + window.dims))
-        return e.op("Slice", count, e.ints(*[0] * window.dims), ends, e.ints(*range(2, 2 + window.dims)))
+        return window_sizes(e, node)
 
     def apply_ones(self, e: Emitter, node: Node, x: str) -> str:
         return e.mul(self.apply(e, node, x, None), self.divisor(e, node))
@@ -186,6 +190,10 @@ class MaxPoolOperator(Operator):
         back = transposed_convolution(e, e.mul(won, share), kernel, window, x, y, ceil=ceil)
         return e.reshape_like(back, x)
 
+    def to_window(self, e: Emitter, node: Node, s: str) -> str:
+        """All elements of a window share equally."""
+        return spread(e, node, e.div(s, window_sizes(e, node)))
+
     def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:  # noqa: ARG002
         return node.input(0) in known
 
@@ -247,6 +255,12 @@ class ReduceMaxOperator(Operator):
         x, axes = node.input(0), self.axes(e, node)
         mask = e.op("Cast", e.op("Equal", x, self._kept(e, node, node.outputs[0], axes)), to=1)
         return e.mul(mask, e.div(self._kept(e, node, s, axes), e.reduce_sum(mask, axes)))
+
+    def to_window(self, e: Emitter, node: Node, s: str) -> str:
+        """All elements share equally."""
+        x, axes = node.input(0), self.axes(e, node)
+        count = e.reduce_sum(e.op("Expand", e.constant(1.0), e.shape_of(x)), axes)
+        return e.expand_like(e.div(self._kept(e, node, s, axes), count), x)
 
     def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:  # noqa: ARG002
         return node.input(0) in known

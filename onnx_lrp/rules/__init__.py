@@ -3,7 +3,9 @@
 from onnx_lrp.rules.affine import AffineRule
 from onnx_lrp.rules.base import Relevance, Rule, Site
 from onnx_lrp.rules.general import (
+    BetaSmooth,
     Deconvnet,
+    FlatPool,
     Gradient,
     GuidedBackprop,
     Move,
@@ -15,16 +17,19 @@ from onnx_lrp.rules.general import (
     Taylor,
     Uniform,
 )
-from onnx_lrp.rules.lrp import AlphaBeta, ClassicGamma, Epsilon, Flat, Gamma, WSquare, ZBox, Zero, ZPlus
+from onnx_lrp.rules.lrp import AlphaBeta, AlphaPlusBeta, ClassicGamma, Epsilon, Flat, Gamma, WindowSum, WSquare, ZBox, Zero, ZPlus
 from onnx_lrp.rules.stabilizer import Stabilizer
 
 __all__ = [
     "AffineRule",
     "AlphaBeta",
+    "AlphaPlusBeta",
+    "BetaSmooth",
     "ClassicGamma",
     "Deconvnet",
     "Epsilon",
     "Flat",
+    "FlatPool",
     "Gamma",
     "Gradient",
     "GuidedBackprop",
@@ -41,6 +46,7 @@ __all__ = [
     "Taylor",
     "Uniform",
     "WSquare",
+    "WindowSum",
     "ZBox",
     "ZPlus",
     "Zero",

@@ -66,6 +66,21 @@ class Move(Rule):
 
 
 @dataclass(frozen=True)
+class FlatPool(Rule):
+    """R / n to each of the n elements that a maximum is taken of, as lrp_toolbox's flat rule at a MaxPool."""
+
+    roles: ClassVar[frozenset[Role]] = frozenset({Role.ROUTE})
+
+    def check(self, node: Node, operator: Operator) -> None:
+        super().check(node, operator)
+        if not hasattr(operator, "to_window"):
+            raise CompositeError(f"rule {self} does not fit node {node.name!r}: {node.op} is no maximum pool")
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        return {0: Relevance(site.operator.to_window(site.e, site.node, relevance_of(upstream).tensor))}  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
 class Norm(Rule):
     """x * J^T [R / stab(y)] for each input x (for sums and pools: each summand gets its part of the total).
 
@@ -256,3 +271,19 @@ class Deconvnet(_ReluRule):
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         return {0: Relevance(site.e.op("Relu", relevance_of(upstream).tensor))}
+
+
+@dataclass(frozen=True)
+class BetaSmooth(_ReluRule):
+    """sigmoid(beta x) R at a ReLU: the gradient of a softplus in its place (Dombrowski et al. 2019)."""
+
+    beta: float = 10.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.beta, bool) or not isinstance(self.beta, (int, float)) or not 0 <= self.beta < float("inf"):
+            raise CompositeError(f"BetaSmooth: beta is a finite number >= 0, not {self.beta!r}")
+
+    def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        e = site.e
+        gate = e.op("Sigmoid", e.scale(site.node.input(0), self.beta))
+        return {0: Relevance(e.mul(relevance_of(upstream).tensor, gate))}

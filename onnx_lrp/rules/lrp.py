@@ -28,8 +28,9 @@ X, X_POSITIVE, X_NEGATIVE, ONE = Source.X, Source.POSITIVE, Source.NEGATIVE, Sou
 
 def _number(rule: AffineRule, name: str, *, least: float = 0.0, error: type[CompositeError] = CompositeError) -> None:
     value = getattr(rule, name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < float("inf"):
-        raise error(f"{type(rule).__name__}: {name} is a finite number >= {least:g}, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < float("inf") or value == float("-inf"):
+        allowed = "a finite number" if least == float("-inf") else f"a finite number >= {least:g}"
+        raise error(f"{type(rule).__name__}: {name} is {allowed}, not {value!r}")
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,34 @@ class AlphaBeta(AffineRule):
             raise CompositeError(f'AlphaBeta: empty is "drop" or "conserve", not {self.empty!r}')
 
     def shares(self) -> Sequence[Share]:
-        positive = Share((Branch(X_POSITIVE, POSITIVE), Branch(X_NEGATIVE, NEGATIVE)), POSITIVE, float(self.alpha), sign=1)
-        negative = Share((Branch(X_POSITIVE, NEGATIVE), Branch(X_NEGATIVE, POSITIVE)), NEGATIVE, -float(self.beta), sign=-1)
-        return [share for share in (positive, negative) if share.coefficient or self.empty == "conserve"]
+        return [share for share in _sign_shares(self.alpha, -self.beta) if share.coefficient or self.empty == "conserve"]
+
+
+def _sign_shares(positive: float, negative: float) -> tuple[Share, Share]:
+    """The shares of the positive and of the negative contributions, with their coefficients."""
+    return (
+        Share((Branch(X_POSITIVE, POSITIVE), Branch(X_NEGATIVE, NEGATIVE)), POSITIVE, float(positive), sign=1),
+        Share((Branch(X_POSITIVE, NEGATIVE), Branch(X_NEGATIVE, POSITIVE)), NEGATIVE, float(negative), sign=-1),
+    )
+
+
+@dataclass(frozen=True)
+class AlphaPlusBeta(AffineRule):
+    """alpha * (the ZPlus part) + (1 - alpha) * (the same with J(W-) x+ + J(W+) x- + b-), for any alpha, as lrp_toolbox has it.
+
+    For alpha >= 1 it is AlphaBeta(alpha, alpha - 1); alpha = 0 explains by the negative contributions alone.
+    """
+
+    alpha: float = 2.0
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Bias = "absorb"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _number(self, "alpha", least=float("-inf"))
+
+    def shares(self) -> Sequence[Share]:
+        return [share for share in _sign_shares(self.alpha, 1 - self.alpha) if share.coefficient]
 
 
 class AlphaBetaError(CompositeError, ValueError):
@@ -188,6 +214,21 @@ class Flat(AffineRule):
 
     def shares(self) -> Sequence[Share]:
         return [Share((Branch(ONE, ONES),), None, sign=1)]
+
+
+@dataclass(frozen=True)
+class WindowSum(AffineRule):
+    """x * J(1)^T [R / stab(J(1) x)]: each input gets its part of the plain sum of its window, as at lrp_toolbox's pools.
+
+    Norm stabilises the pool's own output instead, which is smaller by the size of the window for a mean.
+    """
+
+    stabilizer: float | Stabilizer = 1e-6
+    bias: Bias = "ignore"
+    parts_signs: ClassVar[bool] = False
+
+    def shares(self) -> Sequence[Share]:
+        return [Share((Branch(X, ONES),))]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,51 @@
+"""Composites: which rule each node gets. The presets, and what one's own are made of."""
+
+from onnx_lrp.composites import caffe, depth, gradients, innvestigate, lrp_toolbox, standard, uniform
+from onnx_lrp.composites.base import Composite, Entry, Layered, base_map
+from onnx_lrp.composites.registry import ALIASES, COMPOSITES, Alias, alias, find_composite, make_composite, option_names, register
+from onnx_lrp.composites.selectors import (
+    LAYER,
+    Predicate,
+    Selector,
+    between,
+    by_name,
+    by_role,
+    by_type,
+    first,
+    first_n,
+    last,
+    lowest,
+    stage,
+    where,
+)
+
+PRESETS = (uniform, standard, gradients, depth, innvestigate, lrp_toolbox, caffe)
+"""The files that register composites, in the order in which they are listed."""
+
+__all__ = [
+    "ALIASES",
+    "COMPOSITES",
+    "LAYER",
+    "Alias",
+    "Composite",
+    "Entry",
+    "Layered",
+    "Predicate",
+    "Selector",
+    "alias",
+    "base_map",
+    "between",
+    "by_name",
+    "by_role",
+    "by_type",
+    "find_composite",
+    "first",
+    "first_n",
+    "last",
+    "lowest",
+    "make_composite",
+    "option_names",
+    "register",
+    "stage",
+    "where",
+]
