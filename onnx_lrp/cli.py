@@ -99,6 +99,15 @@ High = Annotated[
 ]
 Epsilon = Annotated[float | None, typer.Option(help="The composite's epsilon: larger is smoother.", rich_help_panel=_HOW)]
 Gamma = Annotated[float | None, typer.Option(help="The composite's gamma: larger favours what speaks for.", rich_help_panel=_HOW)]
+More = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        rich_help_panel=_HOW,
+        help="Another option of the composite, as [bold]onnx-lrp composites[/bold] lists them; may be repeated.",
+    ),
+]
 Prepare = Annotated[
     str | None,
     typer.Option(
@@ -118,9 +127,11 @@ Record = Annotated[
 ]
 
 
-def _options(low: float | None, high: float | None, epsilon: float | None, gamma: float | None) -> dict[str, Any]:
+def _options(low: float | None, high: float | None, epsilon: float | None, gamma: float | None, more: list[str] | None) -> dict[str, Any]:
+    from onnx_lrp.commands.options import parse_options
+
     given = {"low": low, "high": high, "epsilon": epsilon, "gamma": gamma}
-    return {name: value for name, value in given.items() if value is not None}
+    return parse_options(more or []) | {name: value for name, value in given.items() if value is not None}
 
 
 @app.command()
@@ -139,6 +150,7 @@ def explain(
     high: High = None,
     epsilon: Epsilon = None,
     gamma: Gamma = None,
+    option: More = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -209,7 +221,7 @@ def explain(
         model,
         inputs,
         composite,
-        _options(low, high, epsilon, gamma),
+        _options(low, high, epsilon, gamma, option),
         target=target,
         seed=seed and seed.value,
         top=top,
@@ -235,6 +247,7 @@ def check(
     high: High = None,
     epsilon: Epsilon = None,
     gamma: Gamma = None,
+    option: More = None,
     preprocess: Prepare = None,
     output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", rich_help_panel=_FILES)] = False,
@@ -245,7 +258,7 @@ def check(
     """
     from onnx_lrp.commands.models import check as run
 
-    raise typer.Exit(run(model, composite, _options(low, high, epsilon, gamma), preprocess, output, as_json=as_json))
+    raise typer.Exit(run(model, composite, _options(low, high, epsilon, gamma, option), preprocess, output, as_json=as_json))
 
 
 @app.command("compile")
@@ -259,6 +272,7 @@ def compile_(
     high: High = None,
     epsilon: Epsilon = None,
     gamma: Gamma = None,
+    option: More = None,
     preprocess: Prepare = None,
     output: Output = None,
     record: Record = None,
@@ -269,14 +283,14 @@ def compile_(
     """
     from onnx_lrp.commands.models import compile_ as run
 
-    run(model, composite, _options(low, high, epsilon, gamma), preprocess, output, record or [], to)
+    run(model, composite, _options(low, high, epsilon, gamma, option), preprocess, output, record or [], to)
 
 
 @app.command()
 def composites(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only this one.", show_default=False)] = None,
 ) -> None:
-    """List the composites: which rule each kind of layer gets, and the options."""
+    """List the composites, with their options and other names; of one, which rule each kind of node gets."""
     from onnx_lrp.commands.models import composites as run
 
     run(name)

@@ -276,6 +276,9 @@ class Oracle:
             a, b = np.where(zn == 0, 1.0, a), np.where(zp == 0, -1.0, b)
         return self.share(positive, bp, a * self.R) - self.share(negative, bn, b * self.R)
 
+    def window_sum(self) -> Array:
+        return self._without_bias([(self.x, self.affine.ones)])
+
     def gamma(self, gamma: float) -> Array:
         J, Jp, Jn, b, bp, bn, xp, xn = self.parts
         Wp, Wn, cp, cn = J + gamma * Jp, J + gamma * Jn, b + gamma * bp, b + gamma * bn

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from onnx_lrp import COMPOSITES, rules
+from onnx_lrp.composites import ALIASES
 from onnx_lrp.operators import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,8 +22,14 @@ def test_every_operator_is_listed() -> None:
 
 
 def test_every_composite_is_listed() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert [key for key in COMPOSITES if f"`{key}`" not in text] == []
+    text = (ROOT / "docs" / "composites.md").read_text()
+    assert [key for key in (*COMPOSITES, *ALIASES) if f"`{key}`" not in text] == []
+
+
+def test_every_rule_is_described() -> None:
+    text = (ROOT / "docs" / "rules.md").read_text()
+    kinds = [name for name in rules.__all__ if issubclass(getattr(rules, name), rules.Rule) and name not in ("Rule", "AffineRule")]
+    assert [name for name in kinds if f"`{name}`" not in text] == []
 
 
 def test_readme_names_only_rules_that_exist() -> None:
@@ -30,8 +39,8 @@ def test_readme_names_only_rules_that_exist() -> None:
     assert [name for name in re.split(r",\s+", named[1]) if not hasattr(rules, name)] == []
 
 
-def test_pictures_of_the_readme_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    linked = re.findall(r"\]\(((?!http)[^)]+)\)", text)
+@pytest.mark.parametrize("page", ["README.md", "docs/composites.md", "docs/rules.md"])
+def test_what_a_page_links_to_exists(page: str) -> None:
+    linked = re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", (ROOT / page).read_text())
     assert linked
-    assert [link for link in linked if not (ROOT / link).exists()] == []
+    assert [link for link in linked if not ((ROOT / page).parent / link).exists()] == []

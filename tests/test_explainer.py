@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
 from onnx_lrp import rules
-from onnx_lrp.composites import Composite, base_map, by_name, by_type, first_n
+from onnx_lrp.composites import Composite, base_map, by_name, by_type, first_n, option_names
 
 DEMO = Path(onnx_lrp.__file__).parent / "demo"
 
@@ -201,15 +201,10 @@ def test_plan_of_the_demo_is_golden(explainer) -> None:
 
 
 def test_conservation_closes_for_all_lrp_composites(digits) -> None:
-    for key in (
-        "epsilon",
-        "epsilon_plus",
-        "epsilon_plus_flat",
-        "epsilon_alpha2_beta1",
-        "epsilon_alpha2_beta1_flat",
-        "epsilon_gamma_box",
-    ):
-        options = {"low": 0.0, "high": 1.0} if key == "epsilon_gamma_box" else {}
+    for key, kind in onnx_lrp.COMPOSITES.items():
+        options = {"low": 0.0, "high": 1.0} if "low" in option_names(kind) else {}
+        if kind.seed == "one" or key == "excitation_backprop":  # gradients do not conserve
+            continue
         account = onnx_lrp.Explainer(DEMO / "digits.onnx", key, **options).explain(digits).conservation
         assert account.closes(1e-4), f"{key}\n{account}"
         assert account.conserving

@@ -17,6 +17,7 @@ from onnx_lrp.composites import Composite, base_map, by_name, by_role
 from onnx_lrp.operators import Role
 from onnx_lrp.rules import (
     AlphaBeta,
+    AlphaPlusBeta,
     ClassicGamma,
     Epsilon,
     Flat,
@@ -25,6 +26,7 @@ from onnx_lrp.rules import (
     Norm,
     Rule,
     Stabilizer,
+    WindowSum,
     WSquare,
     ZBox,
     Zero,
@@ -199,6 +201,7 @@ WITH_BIAS: dict[str, tuple[Callable[..., Rule], Formula]] = {
     "alpha1beta0": (lambda **o: AlphaBeta(1, 0, **o), lambda o: o.alpha_beta(1, 0)),
     "alpha3beta2 conserve": (lambda **o: AlphaBeta(3, 2, empty="conserve", **o), lambda o: o.alpha_beta(3, 2, conserve=True)),
     "alpha1beta0 conserve": (lambda **o: AlphaBeta(1, 0, empty="conserve", **o), lambda o: o.alpha_beta(1, 0, conserve=True)),
+    "alpha 1/4 plus beta 3/4": (lambda **o: AlphaPlusBeta(0.25, **o), lambda o: o.alpha_beta(0.25, -0.75)),
     "gamma": (Gamma, lambda o: o.gamma(0.25)),
     "gamma 2": (lambda **o: Gamma(2.0, **o), lambda o: o.gamma(2.0)),
     "gamma 0": (lambda **o: Gamma(0.0, **o), lambda o: o.gamma(0.0)),
@@ -211,6 +214,7 @@ WITHOUT_BIAS: dict[str, tuple[Callable[..., Rule], Formula]] = {
     "wsquare": (WSquare, Oracle.wsquare),
     "wsquare of the bias": (lambda **o: WSquare(bias="square", **o), lambda o: o.wsquare(square_bias=True)),
     "flat": (Flat, Oracle.flat),
+    "window sum": (WindowSum, Oracle.window_sum),
     "norm": (Norm, Oracle.epsilon_rule),
 }
 
@@ -369,7 +373,7 @@ def test_bounds_of_zbox_go_through_scale_and_shift() -> None:
 def test_fixed_weights_of_both_signs(name: str) -> None:
     """Cubic resizing: rules that treat the signs apart refuse, the others work."""
     layer, x = resize((2, 4, 5), [1.0, 2.0, 1.0], "cubic"), normal("cubic", 2, 2, 4, 5)
-    if isinstance(BASIC[name][0], (Epsilon, Norm, WSquare, Flat, Gradient)):
+    if isinstance(BASIC[name][0], (Epsilon, Norm, WSquare, WindowSum, Flat, Gradient)):
         check_rule(layer, *BASIC[name], x)
     else:
         with pytest.raises(CompositeError, match=r"does not fit node 'layer_Resize': Resize has fixed weights of both signs"):

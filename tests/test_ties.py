@@ -12,7 +12,7 @@ import pytest
 from helpers import Array, check_close, make_model, node, normal, pool_windows
 
 from onnx_lrp import Explainer
-from onnx_lrp.rules import Move
+from onnx_lrp.rules import FlatPool, Move
 
 Index = tuple[int, ...]
 
@@ -23,9 +23,10 @@ def share(x: Array, R: Array, groups: Iterator[tuple[Index, list[Index]]], *, ti
     for position, elements in groups:
         values = [x[element] for element in elements]
         y[position] = min(values) if lowest else max(values)
-        winners = [element for element, value in zip(elements, values, strict=True) if value == y[position]]
-        for winner in winners if ties == "split" else winners[:1]:
-            relevance[winner] += R[position] / (len(winners) if ties == "split" else 1)
+        largest = [element for element, value in zip(elements, values, strict=True) if value == y[position]]
+        winners = {"first": largest[:1], "split": largest, "flat": elements}[ties]
+        for winner in winners:
+            relevance[winner] += R[position] / len(winners)
     return y, relevance
 
 
@@ -94,15 +95,16 @@ def data(kind: str, *shape: int) -> Array:
 
 def check(model: onnx.ModelProto, x: Array, R: Array, want: tuple[Array, Array], ties: str) -> None:
     """Compares output and relevance of a model with one node with what is wanted."""
-    options = {"layer_map": [("max_pool", Move(ties="split"))]} if ties == "split" else {}
+    rule = FlatPool() if ties == "flat" else Move(ties=ties)
+    options = {} if ties == "first" else {"layer_map": [("max_pool", rule)]}
     explainer = Explainer(model, "epsilon", providers="cpu", threads=1, **options)
-    assert [step.rule for step in explainer.plan.steps] == [Move(ties=ties)]
+    assert [step.rule for step in explainer.plan.steps] == [rule]
     explanation = explainer.explain(x, seed=R)
     np.testing.assert_array_equal(explanation.output, want[0])
     check_close(explanation.relevance, want[1], 1e-6)
 
 
-@pytest.mark.parametrize("ties", ["first", "split"])
+@pytest.mark.parametrize("ties", ["first", "split", "flat"])
 @pytest.mark.parametrize("kind", DATA)
 @pytest.mark.parametrize("free", [False, True], ids=["known size", "free size"])
 @pytest.mark.parametrize("pool", POOLS)
@@ -115,7 +117,7 @@ def test_max_pool(pool: str, free: bool, kind: str, ties: str) -> None:
     check(model, x, R, share(x, R, groups, ties=ties), ties)
 
 
-@pytest.mark.parametrize("ties", ["first", "split"])
+@pytest.mark.parametrize("ties", ["first", "split", "flat"])
 @pytest.mark.parametrize(("auto_pad", "pads"), [("SAME_UPPER", [1, 0, 1, 1]), ("SAME_LOWER", [1, 1, 1, 0]), ("VALID", [0, 0, 0, 0])])
 def test_max_pool_with_auto_pad(auto_pad: str, pads: list[int], ties: str) -> None:
     window = {"kernel_shape": [3, 3], "strides": [2, 2]}
@@ -125,7 +127,7 @@ def test_max_pool_with_auto_pad(auto_pad: str, pads: list[int], ties: str) -> No
     check(make_model([node("MaxPool", "x", auto_pad=auto_pad, **window)], {}, (2, 7, 6)), x, R, share(x, R, groups, ties=ties), ties)
 
 
-@pytest.mark.parametrize("ties", ["first", "split"])
+@pytest.mark.parametrize("ties", ["first", "split", "flat"])
 @pytest.mark.parametrize("kind", DATA)
 @pytest.mark.parametrize("free", [False, True], ids=["known size", "free size"])
 @pytest.mark.parametrize("name", REDUCTIONS)
@@ -149,7 +151,7 @@ def test_the_example_of_lrp_toolbox() -> None:
     np.testing.assert_allclose(relevance, np.float32([[[[0, 0, 0], [4, 0, 2], [0, 0, 4]]]]) / 30, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("ties", "want"), [("first", [0, 5, 0, 0]), ("split", [0, 2.5, 0, 2.5])])
+@pytest.mark.parametrize(("ties", "want"), [("first", [0, 5, 0, 0]), ("split", [0, 2.5, 0, 2.5]), ("flat", [1.25] * 4)])
 def test_a_tie_of_two(ties: str, want: list[float]) -> None:
     x, R = np.float32([[[1, 4, 2, 4]]]), np.float32([[[5]]])
     model = make_model([node("GlobalMaxPool", "x")], {}, (1, 4))

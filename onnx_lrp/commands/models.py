@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
-from onnx_lrp.composites import COMPOSITES, Composite, base_map
-from onnx_lrp.errors import InputError, suggest
+from onnx_lrp.composites import ALIASES, COMPOSITES, FAMILIES, Composite, find_composite
+from onnx_lrp.errors import InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -112,33 +112,50 @@ def _described(value: Any) -> str:
     return f"{value.name}  {onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)} ({', '.join(lengths)})"
 
 
-def composites(key: str | None) -> None:
-    """Print the composites: which rule goes to which kind of layer, and their options.
+def composites(name: str | None) -> None:
+    """Print the composites by family, with their options and other names; of a single one, which rule goes to which kind of node.
 
     Raises:
-        InputError: There is no composite of this name.
+        CompositeError: There is no composite of this name.
     """
-    if key is not None and key not in COMPOSITES:
-        raise InputError(f"unknown composite {key!r}{suggest(key, COMPOSITES)}")
-    base = [(str(selector), str(rule)) for selector, rule in Composite(base_map()).entries]
-    for name in COMPOSITES if key is None else [key]:
-        kind = COMPOSITES[name]
-        parameters = [p for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in _MAPS]
-        options = [p.name if p.default in (None, p.empty) else f"{p.name}={p.default}" for p in parameters]
-        needed: dict[str, Any] = {p.name: _EDGES[p.name] for p in parameters if p.name in _EDGES}
-        rows = [(str(selector), str(rule)) for selector, rule in kind(**needed).entries]
-        shortened = key is None and rows[-len(base) :] == base
-        typer.secho(name, bold=True)
-        typer.echo(f"  {(inspect.getdoc(kind) or '').splitlines()[0]}")
-        typer.echo(f"  options: {', '.join(options) or 'none'}")
-        _print_rows([*rows[: -len(base)], ("other nodes", "see the end of this list")] if shortened else rows)
-    if key is None:
-        typer.secho("other nodes", bold=True)
-        _print_rows(base)
+    if name is not None:
+        _print_composite(*find_composite(name))
+        return
+    for family in dict.fromkeys([*FAMILIES, *(kind.family for kind in COMPOSITES.values())]):
+        typer.secho(f"{family}\n{'-' * len(family)}\n", fg="cyan")
+        for kind in COMPOSITES.values():
+            if kind.family == family:
+                _print_head(kind, {})
+                typer.echo("")
+    typer.echo("onnx-lrp composites NAME shows which rule each kind of node gets.")
 
 
-def _print_rows(rows: list[tuple[str, str]]) -> None:
+def _print_head(kind: type[Composite], preset: dict[str, Any]) -> None:
+    """Name, description, options and other names of a composite; `preset` has the values of an alias."""
+    defaults = {p.name: preset.get(p.name, p.default) for p in _parameters(kind)}
+    options = [name if default in (None, inspect.Parameter.empty) else f"{name}={default}" for name, default in defaults.items()]
+    also = [f"{name} ({_listed(alias.options)})" if alias.options else name for name, alias in ALIASES.items() if alias.key == kind.key]
+    typer.secho(kind.key, bold=True)
+    typer.echo(f"  {(inspect.getdoc(kind) or '').splitlines()[0]}")
+    typer.echo(f"  options: {', '.join(options) or 'none'}")
+    if also:
+        typer.echo(f"  also known as: {', '.join(also)}")
+
+
+def _print_composite(kind: type[Composite], preset: dict[str, Any]) -> None:
+    """One composite with its entries, in the order in which they are tried."""
+    _print_head(kind, preset)
+    needed: dict[str, Any] = {p.name: _EDGES[p.name] for p in _parameters(kind) if p.name in _EDGES}
+    rows = [(str(selector), str(rule)) for selector, rule in kind(**needed | preset).entries]
     width = max(len(selector) for selector, _ in rows)
+    typer.echo("  the first line that fits a node gives its rule:")
     for selector, rule in rows:
         typer.echo(f"    {selector.ljust(width)}  {rule}")
-    typer.echo("")
+
+
+def _parameters(kind: type[Composite]) -> list[inspect.Parameter]:
+    return [p for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY and p.name not in _MAPS]
+
+
+def _listed(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in options.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from onnx_lrp.composites import COMPOSITES, make_composite
+from onnx_lrp.composites import find_composite, make_composite
 from onnx_lrp.errors import CompositeError
 
 if TYPE_CHECKING:
@@ -13,13 +13,37 @@ if TYPE_CHECKING:
 
     from onnx_lrp.plan import Plan
 
-__all__ = ["FALLBACK", "USUAL", "has_convolutions", "with_bounds"]
+__all__ = ["FALLBACK", "USUAL", "has_convolutions", "parse_options", "with_bounds"]
 
 _OPTIONS = ("low", "high", "epsilon", "gamma")
 USUAL = "epsilon_plus_flat"
 """The composite when none is named ..."""
 FALLBACK = "epsilon"
 """... and that for models without convolutions, where a flat first layer would give all features the same relevance."""
+
+
+def parse_options(texts: list[str]) -> dict[str, Any]:
+    """The composite's options that are written NAME=VALUE: numbers where they look like numbers, else words.
+
+    Raises:
+        CompositeError: One of them has no name or no value.
+    """
+    options: dict[str, Any] = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise CompositeError(f"--option takes NAME=VALUE, not {text!r}")
+        options[name.replace("-", "_")] = _parsed(value)
+    return options
+
+
+def _parsed(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def has_convolutions(plan: Plan) -> bool:
@@ -48,19 +72,21 @@ def with_bounds(model: Path, composite: str, options: dict[str, Any], preprocess
     from onnx_lrp.graph import read_graph
 
     given = {name: value for name, value in options.items() if value is not None}
-    kind = COMPOSITES.get(composite)
-    bounded = kind is not None and {"low", "high"} <= inspect.signature(kind).parameters.keys()
+    kind, _ = find_composite(composite)
+    known = inspect.signature(kind).parameters
+    bounded = {"low", "high"} <= known.keys()
     if bounded and not {"low", "high"} <= given.keys() and (pictures or preprocess is not None):
         inputs = read_graph(model).inputs
         pictures_only = {name: type_ for name, type_ in inputs.items() if type_.shape is None or len(type_.shape) == 4}
         fitted = prepare(preprocess, pictures_only or inputs)
         given = {"low": fitted.low(), "high": fitted.high()} | given
-    if kind is not None:
-        known = inspect.signature(kind).parameters
-        for name in given:
-            if name not in known:
-                takes = ", ".join(f"--{option}" for option in _OPTIONS if option in known) or "none of these options"
-                raise CompositeError(f"composite {composite!r} has no --{name}; it takes {takes}")
+    for name in given:
+        if name not in known:
+            takes = ", ".join(f"--{option}" for option in known if option in _OPTIONS)
+            others = ", ".join(option for option, p in known.items() if p.kind is p.KEYWORD_ONLY and option not in _OPTIONS)
+            listed = " and ".join(part for part in (takes, f"--option {others}" if others else "") if part) or "no options"
+            shown = f"--{name}" if name in _OPTIONS else f"option {name!r}"
+            raise CompositeError(f"composite {composite!r} has no {shown}; it takes {listed}")
     try:
         make_composite(composite, given)
     except CompositeError as error:

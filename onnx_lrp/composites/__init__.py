@@ -19,12 +19,13 @@ from onnx_lrp.composites.selectors import (
     where,
 )
 
-PRESETS = (uniform, standard, gradients, depth, innvestigate, lrp_toolbox, caffe)
-"""The files that register composites, in the order in which they are listed."""
+FAMILIES = tuple(module.FAMILY for module in (standard, uniform, depth, gradients, innvestigate, lrp_toolbox, caffe))
+"""The headings that the composites are listed under, in this order."""
 
 __all__ = [
     "ALIASES",
     "COMPOSITES",
+    "FAMILIES",
     "LAYER",
     "Alias",
     "Composite",

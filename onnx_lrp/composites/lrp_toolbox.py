@@ -11,6 +11,8 @@ from onnx_lrp.errors import CompositeError, suggest
 from onnx_lrp.operators import Role
 from onnx_lrp.rules import AlphaPlusBeta, Epsilon, Flat, FlatPool, Move, Pass, Rule, WindowSum, WSquare
 
+FAMILY = "lrp_toolbox's variants"
+
 _NAMES = {
     "none": "simple",
     "simple": "simple",
@@ -50,7 +52,7 @@ def _rules(variant: str | None, param: float | None, bias: Any) -> tuple[Rule, R
     return WSquare(0.0), Flat(0.0), FlatPool()
 
 
-@register("lrp_toolbox", "lrp_toolbox's variants")
+@register("lrp_toolbox", FAMILY)
 class LrpToolbox(Composite):
     """One variant on all layers: simple, epsilon (param: epsilon), alphabeta (param: alpha; beta = 1 - alpha), flat, ww.
 
@@ -63,7 +65,8 @@ class LrpToolbox(Composite):
         own: list[Entry] = [
             (LAYER, layer),
             (by_type("pool") & by_role(Role.AFFINE), pool),
-            (by_type("max_pool"), maximum),
+            (by_type("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"), maximum),
+            (by_type("max_pool"), Move("split")),
             (by_type("scale", "softmax"), Pass()),
             *base_map(1e-12),
         ]
