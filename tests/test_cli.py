@@ -19,7 +19,6 @@ from PIL import Image
 
 import onnx_lrp
 from onnx_lrp.cli import main
-from onnx_lrp.composites import COMPOSITES
 
 RNG = np.random.default_rng(0)
 
@@ -327,16 +326,6 @@ def test_compile(run, model):
     x, seed = weights(2, 3, 16, 16), np.eye(2, 6, dtype=np.float32)
     relevance = session.run(["relevance:x"], {"x": x, "target_relevance": seed})[0]
     np.testing.assert_allclose(relevance, onnx_lrp.explain(model, x, seed=seed).relevance, rtol=1e-4, atol=1e-6)
-
-
-def test_composites(run):
-    code, out, _ = run("composites")
-    assert code == 0
-    assert all(f"\n{key}\n" in f"\n{out}" for key in COMPOSITES)
-    _, out, _ = run("composites", "epsilon_gamma_box")
-    assert "options: low, high, epsilon=1e-06, gamma=0.25" in out
-    assert "ZBox" in out
-    assert run("composites", "epsilo")[0] == 2
 
 
 def test_demo(run):

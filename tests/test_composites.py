@@ -238,8 +238,8 @@ def test_alpha_beta_with_a_bias(name: str, want: list[float]) -> None:
 
 # names and options ----------------------------------------------------------------------------------------------------
 
-INNVESTIGATE = """gradient input_t_gradient deconvnet guided_backprop deep_taylor deep_taylor.bounded lrp.z lrp.epsilon lrp.w_square lrp.flat
-lrp.alpha_beta lrp.alpha_2_beta_1 lrp.alpha_2_beta_1_IB lrp.alpha_1_beta_0 lrp.alpha_1_beta_0_IB lrp.z_plus lrp.z_plus_fast
+INNVESTIGATE = """gradient input_t_gradient deconvnet guided_backprop deep_taylor deep_taylor.bounded lrp.z lrp.epsilon lrp.w_square
+lrp.flat lrp.alpha_beta lrp.alpha_2_beta_1 lrp.alpha_2_beta_1_IB lrp.alpha_1_beta_0 lrp.alpha_1_beta_0_IB lrp.z_plus lrp.z_plus_fast
 lrp.sequential_preset_a lrp.sequential_preset_b lrp.sequential_preset_a_flat lrp.sequential_preset_b_flat
 lrp.sequential_preset_b_flat_until_idx""".split()
 ZENNIT = "EpsilonPlus EpsilonPlusFlat EpsilonAlpha2Beta1 EpsilonAlpha2Beta1Flat EpsilonGammaBox ExcitationBackprop BetaSmooth".split()

@@ -9,6 +9,7 @@ import pytest
 
 from onnx_lrp import COMPOSITES, rules
 from onnx_lrp.composites import ALIASES
+from onnx_lrp.demo import load
 from onnx_lrp.operators import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,3 +45,22 @@ def test_what_a_page_links_to_exists(page: str) -> None:
     linked = re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", (ROOT / page).read_text())
     assert linked
     assert [link for link in linked if not ((ROOT / page).parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["docs/composites.md", "docs/rules.md"])
+def test_python_in_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One block after the other, on the demonstration model."""
+    model, images, _ = load()
+    (tmp_path / "model.onnx").write_bytes(model)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    known = {*COMPOSITES}
+    variables = {"x": images[:2]}
+    try:
+        for block in blocks:
+            exec(block, variables)  # noqa: S102
+    finally:  # what a page registers goes away again
+        for key in {*COMPOSITES} - known:
+            del COMPOSITES[key]
+    assert capsys.readouterr().err == ""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from helpers import check_close
+from helpers import check_close, make_model, node
 from lrp_toolbox import read_net
 
 from onnx_lrp import Explainer
@@ -29,3 +30,36 @@ def test_maps_equal_lrp_toolboxs(shared_data: Path, net: str, maps: str, key: st
         explanation = explainer.explain(golden["X"].astype(np.float32), seed=golden["Rinit"].astype(np.float32))
         check_close(explanation.output, golden["Y"], 1e-5, "output")
         check_close(explanation.relevance, golden[key], 1e-4)
+
+
+POOLED = [
+    ("AveragePool", "alphabeta", 2.0, [1, -2, 3, -1], [1.5, -2, 4.5, -1]),  # by the formula; the library's fast version gives -6 and -3
+    ("AveragePool", "alphabeta", 0.0, [1, -2, 3, -1], [0, 2, 0, 1]),
+    ("AveragePool", "simple", None, [1, -2, 3, -1], [3, -6, 9, -3]),
+    ("AveragePool", "epsilon", 0.5, [1, -2, 3, -1], [2, -4, 6, -2]),
+    ("AveragePool", "simple", None, [0, 0, 0, 0], [0, 0, 0, 0]),
+    ("AveragePool", "ww", None, [1, -2, 3, -1], [0.75] * 4),
+    ("MaxPool", "simple", None, [1, 1, 0, 0], [1.5, 1.5, 0, 0]),
+    ("MaxPool", "epsilon", 0.5, [0, 0, 0, 0], [0.75] * 4),
+    ("MaxPool", "flat", None, [1, 1, 0, 0], [0.75] * 4),
+    ("MaxPool", "ww", None, [1, 1, 0, 0], [0.75] * 4),
+]
+
+
+@pytest.mark.parametrize(("op", "variant", "param", "x", "want"), POOLED)
+def test_one_window(op: str, variant: str, param: float | None, x: list[float], want: list[float]) -> None:
+    model = make_model([node(op, "x", kernel_shape=[2, 2])], {}, (1, 2, 2))
+    explainer = Explainer(model, "lrp_toolbox", variant=variant, param=param, threads=1)
+    seed = np.full((1, 1, 1, 1), 3, np.float32)
+    relevance = explainer.explain(np.float32(x).reshape(1, 1, 2, 2), seed=seed).relevance
+    np.testing.assert_allclose(relevance.reshape(-1), want, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"variant": "ww"}, {"variant": "alphabeta", "param": 2.0}, {"variant": "simple"}], ids=str)
+def test_weights_of_zero_pass_nothing(options: dict[str, Any]) -> None:
+    """Where the library divides zero by zero."""
+    model = make_model([node("Gemm", "x W")], {"W": np.float32([[0, 2], [0, 3]])}, (2,))
+    relevance = (
+        Explainer(model, "lrp_toolbox", threads=1, **options).explain(np.ones((1, 2), np.float32), seed=np.float32([[1, 0]])).relevance
+    )
+    np.testing.assert_array_equal(relevance, [[0, 0]])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 
 from onnx_lrp.commands.files import Folder
+from onnx_lrp.demo import load
 from onnx_lrp.explainer import Explainer
 from onnx_lrp.image import channel_sum, contact_sheet
 
@@ -43,10 +42,7 @@ def run(folder: Path) -> None:
         WriteError: The sheet cannot be written.
     """
     out = Folder(folder)
-    data = resources.files("onnx_lrp.demo")
-    model = data.joinpath("digits.onnx").read_bytes()
-    with np.load(io.BytesIO(data.joinpath("digits.npz").read_bytes())) as file:
-        images, labels = file["images"], file["labels"]
+    model, images, labels = load()
     columns: list[Array] = [np.rint(images[:, 0] * 255).astype(np.uint8)]
     for _, composite, options in METHODS:
         explanation = Explainer(model, composite, providers="cpu", **options).explain(images)

@@ -84,7 +84,7 @@ def with_bounds(model: Path, composite: str, options: dict[str, Any], preprocess
         if name not in known:
             takes = ", ".join(f"--{option}" for option in known if option in _OPTIONS)
             others = ", ".join(option for option, p in known.items() if p.kind is p.KEYWORD_ONLY and option not in _OPTIONS)
-            listed = " and ".join(part for part in (takes, f"--option {others}" if others else "") if part) or "no options"
+            listed = " and ".join(part for part in (takes, f"--option {others}" if others else "") if part) or "none of these options"
             shown = f"--{name}" if name in _OPTIONS else f"option {name!r}"
             raise CompositeError(f"composite {composite!r} has no {shown}; it takes {listed}")
     try:
