@@ -34,7 +34,7 @@ RULES: list[tuple[str, str, dict[str, Any]]] = [
     ("Zero", "zero", {}),
     ("Epsilon 0.25", "epsilon", {"epsilon": 0.25}),
     ("Gamma 0.25", "gamma", {"gamma": 0.25}),
-    ("AlphaBeta 2 1", "alpha_beta", {"alpha": 2.0}),
+    ("alpha 2 beta 1", "alpha_beta", {"alpha": 2.0}),
     ("ZPlus", "z_plus", {}),
     ("ZBox first", "z_plus", {"first_map": [("Conv", rules.ZBox(0.0, 1.0))]}),
     ("WSquare first", "z_plus", {"first_map": [("Conv", rules.WSquare())]}),

@@ -93,9 +93,6 @@ class Composite:
         return "\n".join(f"{str(selector).ljust(width)}  {rule}" for selector, rule in self.entries)
 
 
-_MOVES: list[Entry] = [(by_role(Role.ROUTE), Move())]
-
-
 def base_map(stabilizer: Stab = 1e-6) -> list[Entry]:
     """What all LRP composites do with nodes that are neither convolution nor dense layer."""
     return [
@@ -103,7 +100,7 @@ def base_map(stabilizer: Stab = 1e-6) -> list[Entry]:
         (by_role(Role.SUM), Norm(stabilizer)),
         (by_type("pool", "resize"), Norm(stabilizer)),
         (by_type("scale"), Epsilon()),
-        *_MOVES,
+        (by_role(Role.ROUTE), Move()),
         (by_role(Role.PRODUCT) & Selector(lambda view: view.gated, "gated"), Signal()),
         (by_role(Role.PRODUCT), Uniform(stabilizer)),
         (by_type("lrn"), Taylor(stabilizer)),
