@@ -15,6 +15,7 @@ from onnx_lrp.errors import OnnxLrpError
 __all__ = ["app", "main"]
 
 _SHOWN, _WHAT, _HOW, _FILES = "Pictures", "What is explained", "How it is explained", "Files"
+_RUNS = "Integrated gradients, SmoothGrad, DeepLIFT"
 
 
 class _Group(TyperGroup):
@@ -91,6 +92,18 @@ Composite = Annotated[
         "Default: epsilon_plus_flat, for models without convolutions epsilon.",
     ),
 ]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "-c",
+        "--composite",
+        metavar="NAME",
+        rich_help_panel=_HOW,
+        help="Which rule each kind of layer gets; [bold]onnx-lrp composites[/bold] lists the names. "
+        "Default: epsilon_plus_flat, for models without convolutions epsilon. "
+        "Also integrated_gradients and smoothgrad, which run the gradient several times.",
+    ),
+]
 Low = Annotated[
     float | None, typer.Option(help="The smallest value that the input can have (composites with a box).", rich_help_panel=_HOW)
 ]
@@ -145,12 +158,28 @@ def explain(
             help="Pictures, .npy files, .npz files (arrays by the names of the model's inputs), folders of them, or patterns.",
         ),
     ],
-    composite: Composite = None,
+    composite: Method = None,
     low: Low = None,
     high: High = None,
     epsilon: Epsilon = None,
     gamma: Gamma = None,
     option: More = None,
+    baseline: Annotated[
+        float | None,
+        typer.Option(help="The input's value to compare with (integrated_gradients, deeplift). Default: 0.", rich_help_panel=_RUNS),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Points on the way from the baseline (integrated_gradients).", rich_help_panel=_RUNS)
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=1, help="Noisy copies of each input to average over: SmoothGrad, of any composite.", rich_help_panel=_RUNS),
+    ] = None,
+    noise: Annotated[
+        float | None,
+        typer.Option(min=0, help="The noise of these copies, as a fraction of the input's range. Default: 0.1.", rich_help_panel=_RUNS),
+    ] = None,
+    random_seed: Annotated[int | None, typer.Option(min=0, help="Of the noise. Default: 0.", rich_help_panel=_RUNS)] = None,
     target: Annotated[
         str | None,
         typer.Option(
@@ -217,11 +246,13 @@ def explain(
     """
     from onnx_lrp.commands.explain import Request, run
 
+    runs = {"baseline": baseline, "steps": steps, "samples": samples, "noise": noise, "random_seed": random_seed}
     request = Request(
         model,
         inputs,
         composite,
         _options(low, high, epsilon, gamma, option),
+        {name: value for name, value in runs.items() if value is not None},
         target=target,
         seed=seed and seed.value,
         top=top,

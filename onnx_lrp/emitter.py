@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,7 +26,8 @@ class Emitter:
     def __init__(self, graph: Graph, device: str = "cpu"):
         from onnx_lrp.operators import operator_of
 
-        self.graph = graph
+        self.graph = copy.copy(graph)
+        self.graph.types = dict(graph.types)  # for tensors of ours, too
         self.device = device
         """'cpu' or 'cuda': some maps have encodings that are faster on one of them."""
         self.constants: dict[str, Array] = {}
@@ -34,6 +36,7 @@ class Emitter:
         self._memo: dict[tuple[Any, ...], list[str]] = {}
         self._small: dict[tuple[Any, ...], str] = {}
         self._signs: dict[str, tuple[bool, bool]] = {}
+        self._replayed: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
         self._count = 0
         for node in graph.nodes:
             if node.domain == CANONICAL:
@@ -115,30 +118,38 @@ class Emitter:
         return self._signs[tensor]
 
     def replay(self, target: str, given: dict[str, str]) -> str:
-        """Emits again the model's nodes between some tensors and a target, with other tensors in their place."""
+        """Emits again the model's nodes between some tensors and a target, with other tensors of the same types in their place.
+
+        A tensor given for itself stays as it is, and so does what depends on nothing else. Nodes that an earlier call emitted for the same
+        replacements are not emitted again.
+        """
         from onnx_lrp.operators import operator_of
 
-        replaced = dict(given)
+        replaced = self._replayed.setdefault(tuple(sorted(given.items())), dict(given))
+        for tensor, other in given.items():
+            self.is_like(other, tensor)
         for node in self.graph.nodes:
             if target in replaced:
                 break
-            if any(tensor in replaced for tensor in node.inputs):
-                self._count += 1
-                outputs = [f"{tensor}/replayed_{self._count}" if tensor else "" for tensor in node.outputs]
-                copy = Node(
-                    node.op,
-                    f"{node.name}/replayed_{self._count}",
-                    [replaced.get(t, t) for t in node.inputs],
-                    outputs,
-                    node.attributes,
-                    node.domain,
-                )
-                if copy.domain == CANONICAL:
-                    operator_of(copy).lower(self, copy)
-                else:
-                    self.node(copy)
-                replaced.update(zip(node.outputs, outputs, strict=True))
-        return replaced[target]
+            if any(tensor in replaced for tensor in node.outputs) or not any(
+                replaced.get(tensor, tensor) != tensor for tensor in node.inputs
+            ):
+                continue
+            self._count += 1
+            mark = f"/replayed_{self._count}"
+            replaced |= {tensor: self.is_like(tensor + mark, tensor) for tensor in node.outputs if tensor}
+            inputs, outputs = ([replaced.get(tensor, tensor) for tensor in names] for names in (node.inputs, node.outputs))
+            again = Node(node.op, node.name + mark, inputs, outputs, node.attributes, node.domain)
+            if again.domain == CANONICAL:
+                operator_of(again).lower(self, again)
+            else:
+                self.node(again)
+        return replaced.get(target, target)
+
+    def is_like(self, tensor: str, other: str) -> str:
+        """Notes that a tensor has the type and shape of one of the model, and returns it."""
+        self.graph.types.setdefault(tensor, self.graph.type_of(other))
+        return tensor
 
     # arithmetic -----------------------------------------------------------------------------------------------------
 

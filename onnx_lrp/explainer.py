@@ -95,7 +95,7 @@ class Explainer:
         found = walk(self.plan, e, seed, list(self._wanted.values()))
         result = {}
         for name, tensor in self._wanted.items():
-            result[name] = self.composite.finish(e, found[tensor].tensor, tensor)
+            result[name] = self.composite.finish(e, found[tensor].tensor, tensor, self.plan.sources)
         return result
 
     def _model_inputs(self) -> list[onnx.ValueInfoProto]:
@@ -165,8 +165,8 @@ class Explainer:
             InputError: input, target or seed do not fit the model, or the input holds NaN or infinity.
         """
         feeds, batch = self._feeds(x)
-        feeds |= self._seed_feeds(target, self.composite.seed if seed is None else seed, batch)
-        count: int | None = None if target is None else _targets_per_sample(target, batch)
+        further, count = self._seed_feeds(target, self.composite.seed if seed is None else seed, batch)
+        feeds |= further
         if count is not None:
             feeds = {name: value if name in (INDEX, MODE) else self._repeat(name, value, count) for name, value in feeds.items()}
         results = self._run(self._interpreter, [self.output_name, *self._names.values()], feeds)
@@ -211,14 +211,15 @@ class Explainer:
     def _feeds(self, x: Input) -> tuple[dict[str, Array], int]:
         return feeds_for(x, [value.name for value in self._model_inputs()], self.graph.inputs)
 
-    def _seed_feeds(self, target: Any, seed: Any, batch: int) -> dict[str, Array]:
+    def _seed_feeds(self, target: Any, seed: Any, batch: int) -> tuple[dict[str, Array], int | None]:
+        """What says where relevance starts, and how many targets each sample has, if they are given as (N, K)."""
         shape = self.graph.shape(self.output_name)
         known = sample_shape(shape)
         mode, array = seed_array(seed, known, batch)
         rank = len(shape) if shape is not None else 2
-        index, _ = target_indices(target, batch, known if known is not None else self._assumed(target))
+        index, count = target_indices(target, batch, known if known is not None else self._assumed(target))
         given = np.zeros((1,) * (array.ndim if array is not None else rank), np.float32) if array is None else array
-        return {INDEX: index, MODE: np.array(MODES[mode], np.int64), GIVEN: given}
+        return {INDEX: index, MODE: np.array(MODES[mode], np.int64), GIVEN: given}, count
 
     def _assumed(self, target: Any) -> tuple[int, ...]:
         """A shape that any target fits, when the output's is known only after the run."""
@@ -300,13 +301,6 @@ class Explainer:
             entries.append(Entry(step.view.name, step.view.op, str(step.rule), received, passed, kept))
         inputs = sum((values[t] for t in totals[1:]), zero)
         return Conservation(seed, inputs, entries, conserving)
-
-
-def _targets_per_sample(target: Any, batch: int) -> int | None:
-    if isinstance(target, tuple):
-        return None
-    shape = np.shape(target)
-    return int(shape[1]) if len(shape) == 2 and shape[0] == batch and np.asarray(target).dtype.kind in "iu" else None
 
 
 def _targets_used(index: Array, output: Array) -> Array:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from onnx_lrp.targets import sample_shape
+
 if TYPE_CHECKING:
     from onnx_lrp.conservation import Conservation
     from onnx_lrp.explainer import Explainer
@@ -21,6 +25,8 @@ class Explanation:
         """The explained output, (N, ...), without a final activation that was left off."""
         self.target = target
         """The targets used: ints (N,), (N, K) for K targets per sample, (N, axes) for outputs of several axes."""
+        self.gap: Array | None = None
+        """Of integrated gradients: by how much the relevances add up to more than f(x) - f(baseline); (N,), or (N, K) for K targets."""
         self._explainer = explainer
         self._feeds = feeds
 
@@ -33,12 +39,18 @@ class Explanation:
     @property
     def target_as_given(self) -> Any:
         """The targets in a form that `Explainer.explain` takes."""
-        several_axes = sum(length != 1 for length in self.output.shape[1:]) > 1
-        return [tuple(position) for position in self.target.tolist()] if several_axes else self.target
+        shape, known = self.output.shape[1:], self._explainer.graph.shape(self._explainer.output_name)
+        if sum(length != 1 for length in shape) <= 1:
+            return self.target
+        if sample_shape(known) is None:  # then only positions in the flat output are understood
+            return np.ravel_multi_index(tuple(self.target.T), shape)
+        return [tuple(position) for position in self.target.tolist()]
 
-    def with_relevances(self, relevances: dict[str, Array]) -> Explanation:
+    def with_relevances(self, relevances: dict[str, Array], gap: Array | None = None) -> Explanation:
         """The same explanation with other relevances, computed from several runs; the account stays that of the plain run."""
-        return Explanation(self._explainer, relevances, self.output, self.target, self._feeds)
+        result = Explanation(self._explainer, relevances, self.output, self.target, self._feeds)
+        result.gap = gap
+        return result
 
     @cached_property
     def conservation(self) -> Conservation:

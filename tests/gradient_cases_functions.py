@@ -11,6 +11,8 @@ from oracles import erf, gelu, window_norm
 
 WIDE = np.array([[-4.3, -2.7, -1.6, -0.8, -0.3, -0.04], [0.06, 0.37, 0.9, 1.4, 2.6, 5.1]])
 """Points on both sides of every kink, and none near one."""
+FAR = np.array([[-100.0, -30.0, -12.0, 0.3], [12.0, 30.0, 100.0, -0.7]])
+"""Where exponentials of float32 overflow or vanish."""
 POSITIVE = np.array([[0.07, 0.4, 0.9, 1.3, 2.2, 4.8]])
 INSIDE = np.array([[-0.93, -0.5, -0.1], [0.04, 0.3, 0.88]])
 ABOVE_ONE = np.array([[1.05, 1.4, 2.0, 5.0]])
@@ -28,6 +30,8 @@ ACTIVATIONS = [
     *(_of(kind, "default", WIDE) for kind in ("Relu", "Sigmoid", "Tanh", "Softplus", "Softsign", "HardSwish", "Mish", "Abs", "Exp")),
     *(_of(kind, "default", WIDE) for kind in ("Sin", "Cos", "Sinh", "Cosh", "Atan", "Asinh", "LeakyRelu", "Elu", "Celu", "Selu")),
     *(_of(kind, "default", WIDE) for kind in ("HardSigmoid", "ThresholdedRelu", "Shrink", "Clip", "Swish")),
+    *(_of(kind, "far", FAR) for kind in ("Sigmoid", "Tanh", "Softplus", "Softsign", "Mish", "Elu", "Celu", "Selu", "HardSigmoid", "Swish")),
+    Case("far", "onnx_lrp.Gelu", op("Gelu"), {"x": FAR}, opset=20, free=(0, 1), function=gelu),
     Case("default", "Erf", op("Erf"), {"x": WIDE}, free=(0, 1), function=erf),
     Case("default", "onnx_lrp.Gelu", op("Gelu"), {"x": WIDE}, opset=20, free=(0, 1), function=gelu),
     *(_of(kind, "flat", WIDE) for kind in ("Floor", "Ceil", "Round", "Sign")),

@@ -17,6 +17,7 @@ from onnx_lrp.commands.drawing import Style, draw, draw_tokens
 from onnx_lrp.commands.files import Folder, WriteError
 from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare
 from onnx_lrp.commands.labels import Labels, parse_target
+from onnx_lrp.commands.methods import choose
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
 from onnx_lrp.errors import InputError, OnnxLrpError, suggest
 from onnx_lrp.explainer import Explainer
@@ -45,6 +46,8 @@ class Request:
     inputs: list[str]
     composite: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    runs: dict[str, Any] = field(default_factory=dict)
+    """Options of the methods of several runs."""
     target: str | None = None
     seed: str | None = None
     top: int | None = None
@@ -125,12 +128,16 @@ class _Job:
             raise InputError(f"{request.labels} has {lines}, the model's output {np.prod(self.shape)} elements")
 
     def _compiled(self, *, photos: bool) -> Explainer:
-        request, composite = self.request, self.request.composite or USUAL
+        request = self.request
+        named, given, self.method = choose(request.composite, request.options, request.runs)
+        if self.method and request.seed is not None:
+            raise InputError("--seed does not go with methods of several runs: --random-seed is that of the noise")
+        composite = named or USUAL
         same: dict[str, Any] = {"output": request.output, "record": request.record}
         same |= {"providers": request.providers, "threads": request.threads}
-        options = with_bounds(request.model, composite, request.options, request.preprocess, pictures=photos)
+        options = with_bounds(request.model, composite, given, request.preprocess, pictures=photos)
         explainer = Explainer(request.model, composite, **same, **options)
-        if request.composite is None and not has_convolutions(explainer.plan):
+        if named is None and not has_convolutions(explainer.plan):
             self.notes.append(f"the model has no convolutions, so the composite is {FALLBACK}; choose another with --composite")
             explainer = Explainer(request.model, FALLBACK, **same, **request.options)
         return explainer
@@ -160,6 +167,9 @@ class _Job:
                 _tell(typer.style(heading, bold=True) if sys.stdout.isatty() else heading)
                 for line in self._predictions(explanation, row):
                     _tell(line)
+                if explanation.gap is not None:
+                    gaps = ", ".join(f"{gap:.3g}" for gap in np.atleast_1d(explanation.gap[row]))
+                    _tell(f"    relevance adds up to the output less that at the baseline, but for {gaps}")
                 number = "" if item.count == 1 else f"_{start + row:0{len(str(item.count - 1))}d}"
                 if "png" in self.formats:
                     self._draw(explanation, row, item, feeds, path.stem + number)
@@ -179,11 +189,16 @@ class _Job:
         if not _one_axis(explanation.output[0]) and (top is not None or isinstance(self.target, (int, list))):
             raise InputError(f"the output has shape {shape}, not one axis of classes: give a --target such as {':'.join('0' * len(shape))}")
         if top is None:
-            return explanation
+            return explanation if self.method is None else self._run(feeds, explanation.target_as_given)
         scores = explanation.output.reshape(count, -1)
         if top > scores.shape[1]:
             raise InputError(f"--top {top}: the model's output has {scores.shape[1]} elements")
-        return self.explainer.explain(feeds, _best(scores, top), seed)
+        return self._run(feeds, _best(scores, top))
+
+    def _run(self, feeds: dict[str, Array], target: Any) -> Explanation:
+        if self.method is None:
+            return self.explainer.explain(feeds, target, self.request.seed)
+        return self.method(self.explainer, feeds, target, bar=len(self.paths) == 1)
 
     def _arrays(self, explanation: Explanation, feeds: dict[str, Array]) -> dict[str, Array]:
         """What goes into an .npz file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from onnx_lrp.composites.selectors import Predicate, Selector, by_name, by_role, by_type, first, where
@@ -84,8 +84,8 @@ class Composite:
         """The rule of a node, or None when no entry fits."""
         return next((rule for selector, rule in self.entries if selector(view)), None)
 
-    def finish(self, e: Emitter, relevance: str, tensor: str) -> str:  # noqa: ARG002
-        """Emits what is given out for a tensor that was asked for, from its relevance: by default just that."""
+    def finish(self, e: Emitter, relevance: str, tensor: str, sources: Sequence[str]) -> str:  # noqa: ARG002
+        """Emits what is given out for a tensor, from its relevance: by default just that. `sources` are the explained tensors."""
         return relevance
 
     def __str__(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 from onnx_lrp.composites.base import Composite, Maps
 from onnx_lrp.composites.registry import alias, register
 from onnx_lrp.composites.selectors import where
+from onnx_lrp.errors import CompositeError
 from onnx_lrp.rules import BetaSmooth, Deconvnet, Gradient, GuidedBackprop, Rule
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class GradientComposite(Composite):
 class InputTimesGradient(GradientComposite):
     """The gradient times the input; starts with one at the target."""
 
-    def finish(self, e: Emitter, relevance: str, tensor: str) -> str:
+    def finish(self, e: Emitter, relevance: str, tensor: str, sources: Sequence[str]) -> str:  # noqa: ARG002
         """The gradient times the tensor that it belongs to."""
         return e.mul(relevance, tensor)
 
@@ -60,14 +62,31 @@ class BetaSmoothComposite(GradientComposite):
 
 @register("sensitivity", FAMILY)
 class Sensitivity(GradientComposite):
-    """The gradient's length over the channels (axis 1), written to each of them; its absolute value where there are no channels."""
+    """The gradient's length over the channels, written to each of them, or its elements' squares; starts with one at the target.
 
-    def finish(self, e: Emitter, relevance: str, tensor: str) -> str:
-        """The length of the gradient over axis 1."""
-        if (e.graph.rank(tensor) or 0) < 3:
+    norm: "l2" (the root of the sum of the squares over the axis, as the Caffe part of lrp_toolbox has it; without channels, in inputs of
+    fewer than three axes, each element's absolute value) or "square" (each element's squared derivative, Simonyan et al. 2014).
+    axis: the axis of the channels; for "l2".
+    """
+
+    def __init__(self, *, norm: Literal["l2", "square"] = "l2", axis: int = 1, **maps: Maps):
+        if norm not in ("l2", "square"):
+            raise CompositeError(f'sensitivity: norm is "l2" or "square", not {norm!r}')
+        if isinstance(axis, bool) or not isinstance(axis, int) or axis == 0:
+            raise CompositeError(f"sensitivity: axis is the number of an axis, not of the batch, not {axis!r}")
+        super().__init__(**maps)
+        self.norm, self.axis = norm, axis
+
+    def finish(self, e: Emitter, relevance: str, tensor: str, sources: Sequence[str]) -> str:  # noqa: ARG002
+        """The length or the squares."""
+        if self.norm == "square":
+            return e.mul(relevance, relevance)
+        rank = e.graph.rank(tensor) or 0
+        if rank < 3:
             return e.op("Abs", relevance)
-        length = e.op("ReduceL2", relevance, e.ints(1), keepdims=1)
-        return e.expand_like(length, tensor)
+        if not -rank < self.axis < rank:
+            raise CompositeError(f"sensitivity: {tensor!r} has {rank} axes, none of them is {self.axis} beside the batch")
+        return e.expand_like(e.op("ReduceL2", relevance, e.ints(self.axis), keepdims=1), tensor)
 
 
 alias("input_t_gradient", "input_x_gradient")

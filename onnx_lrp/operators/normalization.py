@@ -103,16 +103,16 @@ class LRNOperator(Operator):
     role = Role.NORMALIZATION
     kind = "lrn"
 
-    def _parts(self, e: Emitter, node: Node) -> tuple[float, float, str]:
+    def parts(self, e: Emitter, node: Node) -> tuple[float, float, str]:
         """alpha / size, beta, and d."""
         alpha, beta = node.attributes.get("alpha", 1e-4), node.attributes.get("beta", 0.75)
         size = int(node.attributes["size"])
         x = node.input(0)
-        d = e.add(e.scale(self._window_sum(e, node, e.mul(x, x)), alpha / size), e.constant(node.attributes.get("bias", 1.0)))
+        d = e.add(e.scale(self.window_sum(e, node, e.mul(x, x)), alpha / size), e.constant(node.attributes.get("bias", 1.0)))
         return alpha / size, beta, d
 
     @staticmethod
-    def _window_sum(e: Emitter, node: Node, tensor: str, *, adjoint: bool = False) -> str:
+    def window_sum(e: Emitter, node: Node, tensor: str, *, adjoint: bool = False) -> str:
         """The sum over each window of channels, as an average pool over a (channels, pixels) picture; with `adjoint`, its transpose."""
         size = int(node.attributes["size"])
         before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
@@ -124,15 +124,15 @@ class LRNOperator(Operator):
 
     def slope(self, e: Emitter, node: Node) -> str:
         """dy/dx with d held constant."""
-        _, beta, d = self._parts(e, node)
+        _, beta, d = self.parts(e, node)
         return e.op("Pow", d, e.constant(-beta))
 
     def gradient(self, e: Emitter, node: Node, upstream: list[str | None]) -> dict[int, str]:
         """s d^-beta - 2 alpha/size beta x * (window sum of s x d^(-beta-1))."""
         x, s = node.input(0), first_of(upstream)
-        rate, beta, d = self._parts(e, node)
+        rate, beta, d = self.parts(e, node)
         inner = e.mul(e.mul(s, x), e.op("Pow", d, e.constant(-beta - 1)))
-        cross = e.scale(e.mul(x, self._window_sum(e, node, inner, adjoint=True)), 2 * rate * beta)
+        cross = e.scale(e.mul(x, self.window_sum(e, node, inner, adjoint=True)), 2 * rate * beta)
         return {0: e.sub(e.mul(s, e.op("Pow", d, e.constant(-beta))), cross)}
 
     def lower(self, e: Emitter, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from onnx_lrp.rules.affine import AffineRule
 from onnx_lrp.rules.base import Relevance, Rule, Site
+from onnx_lrp.rules.deeplift import Rescale
 from onnx_lrp.rules.general import (
     BetaSmooth,
     Deconvnet,
@@ -37,6 +38,7 @@ __all__ = [
     "Norm",
     "Pass",
     "Relevance",
+    "Rescale",
     "Rule",
     "Signal",
     "Site",

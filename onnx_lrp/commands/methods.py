@@ -1,0 +1,82 @@
+"""The methods that run a composite several times: integrated gradients and SmoothGrad."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from onnx_lrp.composites import COMPOSITES
+from onnx_lrp.errors import CompositeError
+from onnx_lrp.gradients import integrated_gradients, smoothgrad
+
+if TYPE_CHECKING:
+    from onnx_lrp.explainer import Explainer
+    from onnx_lrp.explanation import Explanation
+    from onnx_lrp.graph import Array
+
+__all__ = ["Method", "choose"]
+
+_SMOOTH = {"samples": "n", "noise": "noise", "random_seed": "seed"}
+_INTEGRATED = {"steps": "steps", "baseline": "baseline"}
+"""Option of the command line -> argument of the function."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A function of several runs, with its arguments."""
+
+    function: Callable[..., Explanation]
+    arguments: dict[str, Any]
+
+    def __call__(self, explainer: Explainer, feeds: dict[str, Array], target: Any, *, bar: bool) -> Explanation:
+        """Explain samples, with a progress bar on a terminal if wanted."""
+        with _progress() if bar and sys.stderr.isatty() else contextlib.nullcontext() as progress:
+            return self.function(explainer, feeds, target, progress=progress, **self.arguments)
+
+
+def choose(composite: str | None, options: dict[str, Any], given: dict[str, Any]) -> tuple[str | None, dict[str, Any], Method | None]:
+    """What to compile, and what to do with it.
+
+    Args:
+        composite: The name on the command line: a composite's, a method's, or None.
+        options: The options of the composite.
+        given: steps, baseline, samples, noise and random_seed, as far as they were given.
+
+    Returns:
+        The composite, its options, and the method if one was asked for.
+
+    Raises:
+        CompositeError: An option does not go with the rest.
+    """
+    rest, method = dict(given), None
+    if composite == "integrated_gradients":
+        method, composite = Method(integrated_gradients, _taken(rest, _INTEGRATED)), "gradient"
+    elif composite == "smoothgrad" or rest.keys() & _SMOOTH.keys():
+        method = Method(smoothgrad, _taken(rest, _SMOOTH))
+        composite = "gradient" if composite == "smoothgrad" else composite
+    if "baseline" in rest and composite in COMPOSITES and "reference" in inspect.signature(COMPOSITES[composite]).parameters:
+        options = options | {"reference": rest.pop("baseline")}
+    if rest:
+        name = next(iter(rest))
+        users = "integrated_gradients" + (" or deeplift" if name == "baseline" else "")
+        where = f"-c {users}" if name in _INTEGRATED else "SmoothGrad, not with integrated_gradients"
+        raise CompositeError(f"--{name.replace('_', '-')} goes with {where}")
+    return composite, options, method
+
+
+def _taken(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {argument: given.pop(name) for name, argument in names.items() if name in given}
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
