@@ -136,7 +136,11 @@ Output = Annotated[
 ]
 Record = Annotated[
     list[str] | None,
-    typer.Option(metavar="TENSOR", help="Also give the relevance of this tensor; may be repeated.", rich_help_panel=_WHAT),
+    typer.Option(
+        metavar="TENSOR",
+        rich_help_panel=_WHAT,
+        help="Also give the relevance of this tensor: its name, that of its node, a pattern such as '/layer4/*', or all; may be repeated.",
+    ),
 ]
 
 
@@ -206,6 +210,14 @@ def explain(
     preprocess: Prepare = None,
     output: Output = None,
     record: Record = None,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            rich_help_panel=_WHAT,
+            help="Print and draw relevance layer by layer: of the tensors of --record, else of all.",
+        ),
+    ] = False,
     folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.", rich_help_panel=_FILES)] = Path(
         "explanations"
     ),
@@ -215,7 +227,7 @@ def explain(
             "--format",
             metavar="LIST",
             rich_help_panel=_FILES,
-            help="png for pictures, npz for arrays (relevance, output, target, input), or png,npz.",
+            help="png for pictures, npz or h5 for arrays (relevance, output, target, input ...), or several such as png,npz.",
         ),
     ] = "png,npz",
     cmap: Annotated[
@@ -264,6 +276,7 @@ def explain(
         formats=formats,
         output=output,
         record=record or [],
+        layers=layers,
         threads=threads,
         providers=providers.value,
     )

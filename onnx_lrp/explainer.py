@@ -16,12 +16,13 @@ from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.emitter import Emitter, embed
-from onnx_lrp.errors import InputError, ModelError, suggest
+from onnx_lrp.errors import InputError, ModelError
 from onnx_lrp.explanation import Explanation
 from onnx_lrp.feeds import Input, feeds_for, value_info
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
 from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, choose_providers, is_cuda
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
+from onnx_lrp.recording import recorded
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.targets import GIVEN, INDEX, MODE, MODES, emit_seed, sample_shape, seed_array, target_indices
 from onnx_lrp.walker import walk
@@ -38,7 +39,8 @@ class Explainer:
         composite: key of `COMPOSITES`, a Composite, or a Rule for all layers.
         inputs: names of the explained inputs; default: every float input that reaches the output (for token inputs: their embeddings).
         output: the tensor to explain; default: the first float output, without a final Softmax, LogSoftmax or Sigmoid.
-        record: names of internal tensors whose relevance is wanted too.
+        record: internal tensors whose relevance is wanted too: names of tensors or of nodes with one output, globs ("/layer4/*"),
+            "all" (every tensor that relevance flows through), or a list mixing them. They come back in graph order.
         providers: "auto" (CUDA when it is there), "cpu", "cuda", or a list for onnxruntime.
         threads: threads per operator; default: onnxruntime's choice.
         keep_final_activation: explain behind a final Softmax, LogSoftmax or Sigmoid instead of before it.
@@ -58,7 +60,7 @@ class Explainer:
         *,
         inputs: Sequence[str] | None = None,
         output: str | None = None,
-        record: Sequence[str] = (),
+        record: str | Sequence[str] = (),
         providers: Providers = "auto",
         threads: int | None = None,
         keep_final_activation: bool = False,
@@ -74,16 +76,9 @@ class Explainer:
             self.inputs = [inputs] if isinstance(inputs, str) else list(inputs) if inputs is not None else sources
             """The names of the explained inputs."""
             self.plan: Plan = make_plan(self.graph, self.composite, sources, self.output_name)
-            self._wanted = dict(zip(self.inputs, sources, strict=True)) | {name: self._recorded(name) for name in record}
+            self._wanted = dict(zip(self.inputs, sources, strict=True)) | recorded(self.plan, record)
             self.plan.require_complete()
             self._interpreter, self._names = self._compile()
-
-    def _recorded(self, name: str) -> str:
-        tensor = self.graph.resolve(name)
-        if tensor not in self.plan.path:
-            where = f": it was merged into node {self.graph.merged[name]!r}" if name in self.graph.merged else suggest(name, self.plan.path)
-            raise InputError(f"cannot record {name!r}: no relevance flows through a tensor of that name{where}")
-        return tensor
 
     # compiling ------------------------------------------------------------------------------------------------------
 
@@ -177,7 +172,7 @@ class Explainer:
         if count is not None:
             output = output[::count]
             targets = targets.reshape(batch, count, *targets.shape[1:])
-            values = {name: value.reshape(batch, count, *value.shape[1:]) for name, value in values.items()}
+            values = {name: _by_target(value, batch, count) for name, value in values.items()}
         return Explanation(self, values, output, targets, feeds)
 
     def _check_finite(self, values: dict[str, Array], feeds: dict[str, Array]) -> None:
@@ -301,6 +296,11 @@ class Explainer:
             entries.append(Entry(step.view.name, step.view.op, str(step.rule), received, passed, kept))
         inputs = sum((values[t] for t in totals[1:]), zero)
         return Conservation(seed, inputs, entries, conserving)
+
+
+def _by_target(value: Array, batch: int, count: int) -> Array:
+    """(N * K, ...) as (N, K, ...); a recorded tensor without the batch as its first axis stays as it is."""
+    return value.reshape(batch, count, *value.shape[1:]) if value.ndim and value.shape[0] == batch * count else value
 
 
 def _targets_used(index: Array, output: Array) -> Array:

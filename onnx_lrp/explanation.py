@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_lrp.targets import sample_shape
+from onnx_lrp.saving import gather, save_arrays
+from onnx_lrp.summary import LayerSummary, layer_summary
+from onnx_lrp.targets import GIVEN, INDEX, MODE, sample_shape
+from onnx_lrp.tensorboard import log
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from onnx_lrp.conservation import Conservation
     from onnx_lrp.explainer import Explainer
     from onnx_lrp.graph import Array
@@ -37,13 +43,42 @@ class Explanation:
         return self.relevances[names[0]] if len(names) == 1 else {name: self.relevances[name] for name in names}
 
     @property
+    def inputs(self) -> dict[str, Array]:
+        """The model's inputs as they were run, by name: each (N, ...)."""
+        copies = self.targets_per_sample or 1
+        return {name: value[::copies] for name, value in self._feeds.items() if name not in (INDEX, MODE, GIVEN)}
+
+    @property
+    def explained_inputs(self) -> list[str]:
+        """The names of the explained inputs."""
+        return self._explainer.inputs
+
+    @property
+    def explained_output(self) -> str:
+        """The name of the explained output."""
+        return self._explainer.output_name
+
+    @property
+    def composite(self) -> str:
+        """The composite as text: its class, then a line for each selector and its rule."""
+        return f"{type(self._explainer.composite).__name__}\n{self._explainer.composite}"
+
+    @property
+    def targets_per_sample(self) -> int | None:
+        """K where K targets per sample were explained together; None where relevance has no axis for them."""
+        return int(self.target.shape[1]) if self.target.ndim == (3 if self._has_several_axes else 2) else None
+
+    @property
+    def _has_several_axes(self) -> bool:
+        return bool(sum(length != 1 for length in self.output.shape[1:]) > 1)
+
+    @property
     def target_as_given(self) -> Any:
         """The targets in a form that `Explainer.explain` takes."""
-        shape, known = self.output.shape[1:], self._explainer.graph.shape(self._explainer.output_name)
-        if sum(length != 1 for length in shape) <= 1:
+        if not self._has_several_axes:
             return self.target
-        if sample_shape(known) is None:  # then only positions in the flat output are understood
-            return np.ravel_multi_index(tuple(self.target.T), shape)
+        if sample_shape(self._explainer.graph.shape(self._explainer.output_name)) is None:  # then only flat positions are understood
+            return np.ravel_multi_index(tuple(self.target.T), self.output.shape[1:])
         return [tuple(position) for position in self.target.tolist()]
 
     def with_relevances(self, relevances: dict[str, Array], gap: Array | None = None) -> Explanation:
@@ -56,3 +91,37 @@ class Explanation:
     def conservation(self) -> Conservation:
         """The account of where relevance went; computed when first asked for, by one more run of a graph that keeps it."""
         return self._explainer.account(self._feeds)
+
+    def summary(self) -> LayerSummary:
+        """Figures of each tensor in `relevances`, from the input to the output: sum, positive share, entropy, largest value.
+
+        Prints as a table; `.plot(path)` draws it. Make the explainer with record="all" to see all layers.
+        """
+        return layer_summary(self)
+
+    def save(self, path: str | os.PathLike[str], label: ArrayLike | None = None) -> None:
+        """Writes the explanation to a .npz or HDF5 (.h5, .hdf5) file, whole or not at all; docs/layers.md lists what it holds.
+
+        The arrays `attribution`, `prediction` and `label` are those that CoRelAy and ViRelAy read.
+
+        Args:
+            path: the file; its suffix decides the format. HDF5 needs h5py.
+            label: the true classes, ints (N,), for the array `label`; default: the explained targets.
+
+        Raises:
+            InputError: unknown suffix, h5py is missing, the labels do not fit, or the file cannot be written.
+        """
+        save_arrays(path, gather([self], label))
+
+    def to_tensorboard(self, writer: Any, step: int = 0, tag: str = "relevance") -> None:
+        """Logs heat maps, histograms and the summary's figures of each tensor in `relevances`.
+
+        Args:
+            writer: a SummaryWriter of torch.utils.tensorboard or tensorboardX, or anything with its add_image, add_histogram, add_scalar.
+            step: the step to log at.
+            tag: what the names of all entries start with.
+
+        Raises:
+            InputError: the writer lacks one of the three methods.
+        """
+        log(self, writer, step, tag)

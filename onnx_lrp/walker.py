@@ -32,7 +32,7 @@ def walk(
         ledger_for: gives each node's ledger.
 
     Returns:
-        Tensor -> its relevance, for the wanted ones.
+        Tensor -> its relevance, for the wanted ones; zeros for one on the path that no rule gives anything to, such as a gate.
     """
     plan.require_complete()
     arriving: dict[str, list[Relevance]] = {plan.output: [Relevance(seed)]}
@@ -59,7 +59,11 @@ def walk(
             if index in targets:
                 arriving.setdefault(node.inputs[index], []).append(relevance)
             ledger.note("passed" if index in targets else "stop", relevance.tensor)
-    return {tensor: total(e, arriving[tensor]) for tensor in wanted if tensor in arriving}
+    return {tensor: total(e, arriving[tensor]) if tensor in arriving else _zeros(e, tensor) for tensor in wanted}
+
+
+def _zeros(e: Emitter, like: str) -> Relevance:
+    return Relevance(e.expand_like(e.constant(0.0), like), vanishes=True)
 
 
 def total(e: Emitter, parts: list[Relevance]) -> Relevance:

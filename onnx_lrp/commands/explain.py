@@ -21,6 +21,7 @@ from onnx_lrp.commands.methods import choose
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
 from onnx_lrp.errors import InputError, OnnxLrpError, suggest
 from onnx_lrp.explainer import Explainer
+from onnx_lrp.saving import array_writer, gather
 from onnx_lrp.targets import sample_shape, target_indices
 
 if TYPE_CHECKING:
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     from onnx_lrp.explanation import Explanation
     from onnx_lrp.graph import Array
     from onnx_lrp.preprocess import Preprocess
+    from onnx_lrp.summary import LayerSummary
 
 __all__ = ["Request", "run"]
 
 _CHUNK = 16
 """How many samples of an array file are explained at once."""
 _BEST = 5
-_FORMATS = ("png", "npz")
+_FORMATS = ("png", "npz", "h5")
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Request:
     formats: str = "png,npz"
     output: str | None = None
     record: list[str] = field(default_factory=list)
+    layers: bool = False
     threads: int | None = None
     providers: str = "auto"
 
@@ -100,6 +103,9 @@ class _Job:
         self.notes: list[str] = []
         """What the user should know, but only if there is something to explain."""
         self.formats = _formats(request.formats)
+        self.array_formats = [suffix for suffix in self.formats if suffix != "png"]
+        for suffix in self.array_formats:
+            array_writer(f".{suffix}", {})  # says at once that a library is missing
         if request.top is not None and request.target is not None:
             raise InputError("--top and --target exclude each other")
         if request.cmap is not None:
@@ -133,7 +139,8 @@ class _Job:
         if self.method and request.seed is not None:
             raise InputError("--seed does not go with methods of several runs: --random-seed is that of the noise")
         composite = named or USUAL
-        same: dict[str, Any] = {"output": request.output, "record": request.record}
+        record = ["all"] if request.layers and not request.record else request.record
+        same: dict[str, Any] = {"output": request.output, "record": record}
         same |= {"providers": request.providers, "threads": request.threads}
         options = with_bounds(request.model, composite, given, request.preprocess, pictures=photos)
         explainer = Explainer(request.model, composite, **same, **options)
@@ -156,10 +163,13 @@ class _Job:
     def explain(self, path: Path) -> None:
         """Explain the samples of a file, and tell and write what was found."""
         item = load(path, self.inputs, self.preprocess)
-        kept: dict[str, list[Array]] = {}
+        kept: list[Explanation] = []
         for start in range(0, max(item.count, 1), _CHUNK):
             feeds = {name: np.asarray(value[start : start + _CHUNK]) for name, value in item.feeds.items()}
             explanation = self._explained(feeds)
+            summary = explanation.summary() if self.request.layers else None
+            if not self.request.record:  # what was recorded for the summary alone needs no pictures and no room in files
+                explanation = explanation.with_relevances({name: explanation.relevances[name] for name in self.explainer.inputs})
             while self.notes:
                 _warn(f"note: {self.notes.pop(0)}")
             for row in range(len(explanation.output)):
@@ -171,13 +181,22 @@ class _Job:
                     gaps = ", ".join(f"{gap:.3g}" for gap in np.atleast_1d(explanation.gap[row]))
                     _tell(f"    relevance adds up to the output less that at the baseline, but for {gaps}")
                 number = "" if item.count == 1 else f"_{start + row:0{len(str(item.count - 1))}d}"
+                if summary is not None:
+                    self._tell_layers(summary.sample(row), path.stem + number)
                 if "png" in self.formats:
                     self._draw(explanation, row, item, feeds, path.stem + number)
-            if "npz" in self.formats:
-                for name, array in self._arrays(explanation, feeds).items():
-                    kept.setdefault(name, []).append(array)
-        if kept:
-            self._say(self.folder.save(f"{path.stem}_relevance.npz", {name: np.concatenate(parts) for name, parts in kept.items()}))
+            if self.array_formats:
+                kept.append(explanation)
+        arrays = gather(kept) if kept else {}
+        for suffix in self.array_formats:
+            self._say(self.folder.save(f"{path.stem}_relevance.{suffix}", arrays))
+
+    def _tell_layers(self, summary: LayerSummary, stem: str) -> None:
+        """Print and draw a sample's relevance layer by layer."""
+        for line in str(summary).splitlines():
+            _tell(f"    {line}")
+        if "png" in self.formats:
+            self._say(self.folder.save(f"{stem}_layers.png", summary.plot()))
 
     def _explained(self, feeds: dict[str, Array]) -> Explanation:
         count = len(next(iter(feeds.values())))
@@ -199,15 +218,6 @@ class _Job:
         if self.method is None:
             return self.explainer.explain(feeds, target, self.request.seed)
         return self.method(self.explainer, feeds, target, bar=len(self.paths) == 1)
-
-    def _arrays(self, explanation: Explanation, feeds: dict[str, Array]) -> dict[str, Array]:
-        """What goes into an .npz file."""
-        relevances = {self._key("relevance", name): value for name, value in explanation.relevances.items()}
-        inputs = {"input" if len(feeds) == 1 else f"input:{name}": value for name, value in feeds.items()}
-        return relevances | {"output": explanation.output, "target": explanation.target} | inputs
-
-    def _key(self, word: str, name: str) -> str:
-        return word if [name] == self.explainer.inputs else f"{word}:{name}"
 
     # pictures -------------------------------------------------------------------------------------------------------
 
@@ -330,8 +340,8 @@ def _formats(text: str) -> Sequence[str]:
         if name not in _FORMATS:
             raise InputError(f"unknown format {name!r}{suggest(name, _FORMATS)}")
     if not found:
-        raise InputError("--format needs png, npz or png,npz")
-    return found
+        raise InputError("--format needs png, npz or h5, or several of them such as png,npz")
+    return list(dict.fromkeys(found))
 
 
 @contextlib.contextmanager

@@ -9,9 +9,9 @@ from typing import IO, TYPE_CHECKING
 
 from onnx_lrp.errors import InputError
 from onnx_lrp.image import atomic_write
+from onnx_lrp.saving import array_writer
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
@@ -65,7 +65,7 @@ class Folder:
             raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            atomic_write(file, _writer(content))
+            atomic_write(file, _writer(file.suffix, content))
         except OSError as error:
             raise WriteError(f"cannot write {file}: {error.strerror or error}") from None
         self.count += 1
@@ -81,12 +81,9 @@ class Folder:
         return name
 
 
-def _writer(content: Image | Figure | dict[str, Array]) -> Callable[[IO[bytes]], object]:
-    import numpy as np
-
+def _writer(suffix: str, content: Image | Figure | dict[str, Array]) -> Callable[[IO[bytes]], object]:
     if isinstance(content, dict):
-        arrays: dict[str, np.ndarray] = content
-        return lambda file: np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        return array_writer(suffix, content)
     if hasattr(content, "savefig"):
         return lambda file: content.savefig(file, format="png", dpi=150)
     return lambda file: content.save(file, format="PNG")

@@ -1,0 +1,128 @@
+"""Explanations as files: .npz, and HDF5 with the arrays that CoRelAy and ViRelAy read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from onnx_lrp.errors import InputError
+from onnx_lrp.image import atomic_write
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from onnx_lrp.explanation import Explanation
+    from onnx_lrp.graph import Array
+
+__all__ = ["SUFFIXES", "array_writer", "gather", "save_arrays"]
+
+SUFFIXES = (".npz", ".h5", ".hdf5")
+
+
+def gather(explanations: Sequence[Explanation], label: ArrayLike | None = None) -> dict[str, Array]:
+    """What a file holds of explanations by one explainer, for the samples of all of them one after the other.
+
+    Args:
+        explanations: at least one.
+        label: the true classes, ints (N,); default: the explained targets.
+
+    Returns:
+        - "relevance" of the explained input, "relevance:<name>" of several and of recorded tensors: as in `Explanation.relevances`;
+        - "output", "target": as in an Explanation; "input" of the model, "input:<name>" of several: as they were run;
+        - of a single explained input also "attribution" (M, ...), "prediction" (M, classes) and "label" (M,) int64. M is N; of K targets
+          per sample N * K, and then "index" (M,) uint32 tells the sample;
+        - "composite" and "explained_output": texts, as arrays of no axes.
+
+    Raises:
+        InputError: the labels do not fit.
+    """
+    first = explanations[0]
+    arrays = {
+        _key("relevance", name, first.explained_inputs): _joined([e.relevances[name] for e in explanations]) for name in first.relevances
+    }
+    arrays |= {"output": _joined([e.output for e in explanations]), "target": _joined([e.target for e in explanations])}
+    names = list(first.inputs)
+    arrays |= {_key("input", name, names): _joined([e.inputs[name] for e in explanations]) for name in names}
+    if "relevance" in arrays:
+        arrays |= _for_virelay(arrays["relevance"], arrays["output"], arrays["target"], first.targets_per_sample, label)
+    elif label is not None:
+        raise InputError("labels go with the relevance of a single explained input")
+    return arrays | {"composite": np.array(first.composite), "explained_output": np.array(first.explained_output)}
+
+
+def _key(word: str, name: str, alone: list[str]) -> str:
+    return word if [name] == alone else f"{word}:{name}"
+
+
+def _joined(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _for_virelay(relevance: Array, output: Array, target: Array, count: int | None, label: ArrayLike | None) -> dict[str, Array]:
+    """One row for each sample and target, as CoRelAy and ViRelAy read them."""
+    samples, copies = len(output), count or 1
+    scores = output.reshape(samples, -1)
+    if target.ndim > (1 if count is None else 2):  # places in an output of several axes
+        target = np.ravel_multi_index(tuple(np.moveaxis(target, -1, 0)), output.shape[1:])
+    given = np.repeat(_labels(label, samples), copies) if label is not None else target.reshape(-1)
+    rows = {
+        "attribution": relevance if count is None else relevance.reshape(samples * copies, *relevance.shape[2:]),
+        "prediction": np.repeat(scores, copies, 0) if copies > 1 else scores,
+        "label": given.astype(np.int64),
+    }
+    return rows if count is None else rows | {"index": np.repeat(np.arange(samples, dtype=np.uint32), copies)}
+
+
+def _labels(label: ArrayLike, samples: int) -> Array:
+    labels = np.asarray(label)
+    if labels.shape != (samples,) or labels.dtype.kind not in "iu":
+        raise InputError(f"labels are {samples} ints, one per sample, not {labels.dtype} of shape {labels.shape}")
+    return labels
+
+
+def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
+    """Writes arrays to a .npz or HDF5 file, whole or not at all.
+
+    Raises:
+        InputError: unknown suffix, h5py is missing, or the file cannot be written.
+    """
+    write = array_writer(Path(path).suffix, arrays)
+    try:
+        atomic_write(path, write)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+
+
+def array_writer(suffix: str, arrays: Mapping[str, Array]) -> Callable[[IO[bytes]], object]:
+    """What writes arrays to an open file, in the format of a suffix.
+
+    In HDF5, "/" in a name is "%2F" ("%" is "%25"), because there it parts groups; datasets keep their order.
+
+    Raises:
+        InputError: unknown suffix, or h5py is missing.
+    """
+    if suffix.lower() not in SUFFIXES:
+        raise InputError(f"cannot write an explanation to a file with suffix {suffix!r}; known: {', '.join(SUFFIXES)}")
+    if suffix.lower() == ".npz":
+        return lambda file: np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    try:
+        import h5py
+    except ImportError:
+        raise InputError("HDF5 files need h5py: pip install 'onnx-lrp[hdf5]'") from None
+
+    def write(file: IO[bytes]) -> None:
+        written: dict[int, str] = {}
+        with h5py.File(file, "w", track_order=True) as database:
+            for name, array in arrays.items():
+                key = name.replace("%", "%25").replace("/", "%2F")
+                if id(array) in written:
+                    database[key] = database[written[id(array)]]  # a second name of the same data
+                    continue
+                database[key] = str(array) if array.dtype.kind == "U" else array
+                written[id(array)] = key
+
+    return write
