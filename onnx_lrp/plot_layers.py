@@ -56,7 +56,7 @@ def plot_layers(summary: LayerSummary, title: str | None = None) -> Figure:
     sums.set_xlabel("sum of relevance", color=_SOFT_INK)
     sums.set_yticks(places, [_plain(name) for name in names])
     sums.set_ylim(count - 0.4, -0.6)
-    sums.xaxis.set_major_locator(MaxNLocator(5))
+    sums.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
     for axes, figures, key, label in (
         (shares, [layer.positive for layer in summary.layers], "positive", "positive share"),
         (spreads, [layer.entropy for layer in summary.layers], "entropy", "entropy"),

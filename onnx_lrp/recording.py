@@ -43,7 +43,7 @@ def recorded(plan: Plan, record: str | Sequence[str]) -> dict[str, str]:
         elif name == ALL:
             matched.update(internal)
         elif any(sign in name for sign in "*?["):
-            matched.update(_matching(name, internal, makers))
+            matched.update(_matching(plan, name, internal, makers))
         else:
             raise InputError(f"cannot record {name!r}: no relevance flows through a tensor of that name{_why(plan, name, makers)}")
     named |= {tensor: tensor for tensor in internal if tensor in matched - set(named.values())}
@@ -60,11 +60,13 @@ def _exact(plan: Plan, name: str, makers: dict[str, Node]) -> str | None:
     return outputs[0] if outputs else None
 
 
-def _matching(pattern: str, tensors: list[str], makers: dict[str, Node]) -> list[str]:
+def _matching(plan: Plan, pattern: str, tensors: list[str], makers: dict[str, Node]) -> list[str]:
     found = [tensor for tensor in tensors if fnmatchcase(tensor, pattern) or fnmatchcase(makers[tensor].name, pattern)]
-    if not found:
-        raise InputError(f"cannot record {pattern!r}: it matches no tensor that relevance flows through{_nearest(pattern, tensors)}")
-    return found
+    if found:
+        return found
+    merged = next((tensor for tensor in plan.graph.merged if fnmatchcase(tensor, pattern)), None)
+    why = _nearest(pattern, tensors) if merged is None else f": {merged!r} was merged into node {plan.graph.merged[merged]!r}"
+    raise InputError(f"cannot record {pattern!r}: it matches no tensor that relevance flows through{why}")
 
 
 def _nearest(pattern: str, tensors: list[str]) -> str:

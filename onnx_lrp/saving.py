@@ -59,13 +59,13 @@ def _key(word: str, name: str, alone: list[str]) -> str:
 
 
 def _joined(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return parts[0] if len(parts) == 1 else np.concatenate(np.atleast_1d(*parts))
 
 
 def _for_virelay(relevance: Array, output: Array, target: Array, count: int | None, label: ArrayLike | None) -> dict[str, Array]:
     """One row for each sample and target, as CoRelAy and ViRelAy read them."""
     samples, copies = len(output), count or 1
-    scores = output.reshape(samples, -1)
+    scores = output if output.ndim == 2 else output.reshape(samples, -1)
     if target.ndim > (1 if count is None else 2):  # places in an output of several axes
         target = np.ravel_multi_index(tuple(np.moveaxis(target, -1, 0)), output.shape[1:])
     given = np.repeat(_labels(label, samples), copies) if label is not None else target.reshape(-1)

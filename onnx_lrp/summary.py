@@ -102,15 +102,18 @@ def layer_summary(explanation: Explanation) -> LayerSummary:
     """The figures of each tensor in `explanation.relevances`, in that order. A tensor (N * h, ...) counts as (N, h, ...)."""
     targets = explanation.targets_per_sample
     lead = (len(explanation.output),) if targets is None else (len(explanation.output), targets)
-    layers, left_out = [], []
+    layers: list[Layer] = []
+    left_out: list[str] = []
     for name, relevance in explanation.relevances.items():
-        fits = relevance.shape[: len(lead)] == lead
-        folded = not fits and relevance.ndim > 0 and relevance.shape[0] % int(np.prod(lead)) == 0
-        if fits or folded:
-            flat = relevance.reshape(*lead, -1).astype(np.float64)
-            layers.append(_layer(name, relevance.shape[len(lead) :] if fits else relevance.shape, flat))
+        shape, rows = relevance.shape, int(np.prod(lead))
+        if shape[: len(lead)] == lead:
+            shape = shape[len(lead) :]
+        elif shape and shape[0] % rows == 0:
+            shape = (shape[0] // rows, *shape[1:])
         else:
             left_out.append(name)
+            continue
+        layers.append(_layer(name, shape, relevance.reshape(*lead, -1).astype(np.float64)))
     return LayerSummary(layers, tuple(left_out))
 
 

@@ -168,7 +168,7 @@ class _Job:
             feeds = {name: np.asarray(value[start : start + _CHUNK]) for name, value in item.feeds.items()}
             explanation = self._explained(feeds)
             summary = explanation.summary() if self.request.layers else None
-            if not self.request.record:  # what was recorded for the summary alone needs no pictures and no room in files
+            if summary is not None and not self.request.record:  # what was recorded for the summary alone needs no pictures and no room in files
                 explanation = explanation.with_relevances({name: explanation.relevances[name] for name in self.explainer.inputs})
             while self.notes:
                 _warn(f"note: {self.notes.pop(0)}")
