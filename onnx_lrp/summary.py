@@ -47,18 +47,22 @@ class LayerSummary:
     left_out: tuple[str, ...] = ()
     """Tensors that have no figures because the batch is not their first axis."""
 
-    def sample(self, index: int) -> LayerSummary:
+    def sample(self, index: int, target: int | None = None) -> LayerSummary:
         """The summary of one sample.
 
+        Args:
+            index: which sample.
+            target: of K targets per sample the first (0) to the last (K - 1); None for all.
+
         Raises:
-            InputError: there is no such sample.
+            InputError: there is no such sample or target.
         """
-        count = len(self.layers[0].sum) if self.layers else 0
-        if not 0 <= index < count:
-            raise InputError(f"there is no sample {index}: the explanation has {count} (0 to {count - 1})")
-        return replace(
-            self, layers=[replace(layer, **{name: getattr(layer, name)[index : index + 1] for name in FIGURES}) for layer in self.layers]
-        )
+        place = (index,) if target is None else (index, target)
+        shape = self.layers[0].sum.shape if self.layers else ()
+        if len(place) > len(shape) or any(not 0 <= one < length for one, length in zip(place, shape, strict=False)):
+            raise InputError(f"there is no sample {', '.join(map(str, place))} in a summary of shape {shape}")
+        layers = [replace(layer, **{name: getattr(layer, name)[place][None] for name in FIGURES}) for layer in self.layers]
+        return replace(self, layers=layers)
 
     def rows(self) -> list[dict[str, Any]]:
         """A dict for each layer: name, shape, and the means of sum, positive, entropy and largest over samples (NaN left aside)."""

@@ -18,24 +18,8 @@ from models import build, op
 from PIL import Image
 
 import onnx_lrp
-from onnx_lrp.cli import main
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Runs the command line in an empty folder: arguments -> exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["onnx-lrp", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        return stop.value.code or 0, out, err
-
-    return run
 
 
 def weights(*shape):

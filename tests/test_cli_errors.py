@@ -134,6 +134,7 @@ CASES = [
     ("explain model.onnx good.png --format ,", "--format needs"),
     ("explain model.onnx good.png --output q", "output 'q' is no tensor of the model"),
     ("explain model.onnx good.png --record q", "cannot record 'q'"),
+    ("explain model.onnx good.png --record q*", "cannot record 'q*': it matches no tensor"),
     ("explain model.onnx good.png -o good.png", "cannot write to the folder good.png: it is a file"),
     ("explain model.onnx good.png -o good.png/deep/er", "is a file"),
     ("demo -o labels.txt", "cannot write to the folder labels.txt: it is a file"),

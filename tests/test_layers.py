@@ -77,7 +77,9 @@ def test_all_are_recorded_in_graph_order_and_conserve(digits):
 @pytest.mark.parametrize("targets", [None, [[0, 1], [2, 1], [0, 0]]])
 def test_recorded_relevance_is_that_of_the_formula(targets):
     first, second = weights(7, 5), weights(5, 3)
-    model = build([op("Gemm", "x a", "z"), op("Relu", "z", "h"), op("Gemm", "h b", "y")], {"x": ["N", 7]}, constants={"a": first, "b": second})
+    model = build(
+        [op("Gemm", "x a", "z"), op("Relu", "z", "h"), op("Gemm", "h b", "y")], {"x": ["N", 7]}, constants={"a": first, "b": second}
+    )
     x = weights(3, 7)
     explanation = explainer(model, record="all", epsilon=0.25).explain(x, targets)
     hidden = np.maximum(x.astype(np.float64) @ first, 0)
@@ -142,9 +144,9 @@ def test_names_that_do_not_fit(record, message):
 
 def test_merged_tensors_are_named_and_skipped_by_globs(digits):
     merged = "/stem/stem.0/Conv_output_0"
-    with pytest.raises(onnx_lrp.InputError, match="it was merged into node '/stem/stem.0/Conv'"):
+    with pytest.raises(onnx_lrp.InputError, match=r"it was merged into node '/stem/stem.0/Conv'"):
         explainer(DEMO / "digits.onnx", record=merged)
-    with pytest.raises(onnx_lrp.InputError, match="flows through: '/stem/stem.0/Conv_output_0' was merged into node '/stem/stem.0/Conv'"):
+    with pytest.raises(onnx_lrp.InputError, match=r"flows through: '/stem/stem.0/Conv_output_0' was merged into node '/stem/stem.0/Conv'"):
         explainer(DEMO / "digits.onnx", record="/stem/*Conv_output_?")
     explanation = explainer(DEMO / "digits.onnx", record="/stem/*").explain(digits[:1])
     assert list(explanation.relevances) == ["image", "/stem/stem.1/BatchNormalization_output_0"]
@@ -180,7 +182,13 @@ def test_figures(targets):
     lead = (2,) if targets is None else (2, 3)
     sparse = weights(*lead, 5, 3)
     sparse[..., 1:, :] = 0
-    relevances = {"dense": weights(*lead, 3, 4, 5), "sparse": sparse, "zero": np.zeros((*lead, 6)), "one": weights(*lead, 1), "bare": weights(*lead)}
+    relevances = {
+        "dense": weights(*lead, 3, 4, 5),
+        "sparse": sparse,
+        "zero": np.zeros((*lead, 6)),
+        "one": weights(*lead, 1),
+        "bare": weights(*lead),
+    }
     relevances["even"] = np.full((*lead, 8), -0.5, np.float32)
     explanation = of_relevances(relevances, targets)
     summary = explanation.summary()
@@ -205,9 +213,18 @@ def test_a_sample_of_a_summary():
     summary = of_relevances(relevances).summary()
     one = summary.sample(1)
     assert [row["sum"] for row in one.rows()] == pytest.approx([relevances["a"][1].sum(), relevances["b"][1].sum()], rel=1e-5)
-    for wrong in (2, -1):
-        with pytest.raises(onnx_lrp.InputError, match=f"no sample {wrong}: the explanation has 2"):
-            summary.sample(wrong)
+    for wrong in ((2,), (-1,), (0, 0)):
+        with pytest.raises(onnx_lrp.InputError, match=f"there is no sample {', '.join(map(str, wrong))} in a summary of shape "):
+            summary.sample(*wrong)
+
+
+def test_one_target_of_several():
+    relevance = weights(2, 3, 4, 4)
+    summary = of_relevances({"a": relevance}, [[0, 1, 1], [1, 1, 0]]).summary()
+    np.testing.assert_allclose(summary.sample(1, 2).layers[0].sum, [relevance[1, 2].sum()], rtol=1e-5)
+    np.testing.assert_allclose(summary.sample(1).layers[0].sum, [relevance[1].sum((1, 2))], rtol=1e-5)
+    with pytest.raises(onnx_lrp.InputError, match=r"no sample 1, 3 in a summary of shape \(2, 3\)"):
+        summary.sample(1, 3)
 
 
 def test_axes_before_the_batch():

@@ -168,7 +168,9 @@ class _Job:
             feeds = {name: np.asarray(value[start : start + _CHUNK]) for name, value in item.feeds.items()}
             explanation = self._explained(feeds)
             summary = explanation.summary() if self.request.layers else None
-            if summary is not None and not self.request.record:  # what was recorded for the summary alone needs no pictures and no room in files
+            if (
+                summary is not None and not self.request.record
+            ):  # what was recorded for the summary alone needs no pictures and no room in files
                 explanation = explanation.with_relevances({name: explanation.relevances[name] for name in self.explainer.inputs})
             while self.notes:
                 _warn(f"note: {self.notes.pop(0)}")
@@ -182,7 +184,7 @@ class _Job:
                     _tell(f"    relevance adds up to the output less that at the baseline, but for {gaps}")
                 number = "" if item.count == 1 else f"_{start + row:0{len(str(item.count - 1))}d}"
                 if summary is not None:
-                    self._tell_layers(summary.sample(row), path.stem + number)
+                    self._tell_layers(summary, explanation, row, path.stem + number)
                 if "png" in self.formats:
                     self._draw(explanation, row, item, feeds, path.stem + number)
             if self.array_formats:
@@ -191,12 +193,17 @@ class _Job:
         for suffix in self.array_formats:
             self._say(self.folder.save(f"{path.stem}_relevance.{suffix}", arrays))
 
-    def _tell_layers(self, summary: LayerSummary, stem: str) -> None:
-        """Print and draw a sample's relevance layer by layer."""
-        for line in str(summary).splitlines():
-            _tell(f"    {line}")
-        if "png" in self.formats:
-            self._say(self.folder.save(f"{stem}_layers.png", summary.plot()))
+    def _tell_layers(self, summary: LayerSummary, explanation: Explanation, row: int, stem: str) -> None:
+        """Print and draw a sample's relevance layer by layer, for each of its targets."""
+        several = explanation.targets_per_sample is not None
+        for index, target in enumerate(explanation.target[row] if several else explanation.target[row : row + 1]):
+            title = self._title(explanation, row, target)
+            shown = summary.sample(row, index if several else None)
+            for line in [*([title] if several else []), *str(shown).splitlines()]:
+                _tell(f"    {line}")
+            if "png" in self.formats:
+                middle = f"_{target}" if several else ""
+                self._say(self.folder.save(f"{stem}{middle}_layers.png", shown.plot(title=title)))
 
     def _explained(self, feeds: dict[str, Array]) -> Explanation:
         count = len(next(iter(feeds.values())))
