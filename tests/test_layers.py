@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -280,3 +282,20 @@ def test_the_example(tmp_path, monkeypatch, capsys):
     for name in ("layers.png", "maps.png"):
         with Image.open(tmp_path / "out" / name) as picture:
             assert picture.width > 600
+
+
+def test_the_page(tmp_path, monkeypatch, digits, capsys):
+    """The code of docs/layers.md runs as it stands, one block after the other."""
+    pytest.importorskip("h5py")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(DEMO / "digits.onnx", "model.onnx")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "layers.md").read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    names = {"x": digits, "labels": np.arange(12)}
+    for block in blocks:
+        if "SummaryWriter" not in block:  # test_tensorboard.py has that
+            exec(block, names)  # noqa: S102
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["explanation.h5", "explanation.npz", "layers.png", "model.onnx"]
+    shown = capsys.readouterr().out
+    assert "/MaxPool (12, 16, 8, 8)" in shown
+    assert str(names["summary"]) in shown
