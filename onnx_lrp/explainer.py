@@ -172,7 +172,12 @@ class Explainer:
         if count is not None:
             output = output[::count]
             targets = targets.reshape(batch, count, *targets.shape[1:])
-            values = {name: _by_target(value, batch, count) for name, value in values.items()}
+            values = {
+                name: value.reshape(batch, count, *value.shape[1:])
+                if value.shape[:1] == (batch * count,) and self.leads_with_batch(name)
+                else value
+                for name, value in values.items()
+            }
         return Explanation(self, values, output, targets, feeds)
 
     def _check_finite(self, values: dict[str, Array], feeds: dict[str, Array]) -> None:
@@ -249,6 +254,20 @@ class Explainer:
         fixed = [length for length in lengths if isinstance(length, int)]
         return fixed[0] if fixed else None
 
+    def leads_with_batch(self, name: str) -> bool:
+        """Whether the first axis of an explained or recorded tensor holds the samples, alone or folded with another axis (N * heads).
+
+        It does unless the graph says otherwise: by a fixed length there, or by the batch's name at another axis. The results of a model
+        with a batch fixed to one always do, as they are runs put one after the other.
+        """
+        shape = self.graph.shape(self._wanted.get(name, ""))
+        if not shape or self._fixed_batch() == 1:
+            return True
+        if isinstance(shape[0], int):
+            return self._fixed_batch() == shape[0]
+        batches = {kind.shape[0] for value in self._model_inputs() if (kind := self.graph.inputs[value.name]).shape} - {None}
+        return shape[0] in batches or not batches & set(shape[1:])
+
     # the account ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -296,11 +315,6 @@ class Explainer:
             entries.append(Entry(step.view.name, step.view.op, str(step.rule), received, passed, kept))
         inputs = sum((values[t] for t in totals[1:]), zero)
         return Conservation(seed, inputs, entries, conserving)
-
-
-def _by_target(value: Array, batch: int, count: int) -> Array:
-    """(N * K, ...) as (N, K, ...); a recorded tensor without the batch as its first axis stays as it is."""
-    return value.reshape(batch, count, *value.shape[1:]) if value.ndim and value.shape[0] == batch * count else value
 
 
 def _targets_used(index: Array, output: Array) -> Array:

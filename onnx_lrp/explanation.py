@@ -68,6 +68,10 @@ class Explanation:
         """K where K targets per sample were explained together; None where relevance has no axis for them."""
         return int(self.target.shape[1]) if self.target.ndim == (3 if self._has_several_axes else 2) else None
 
+    def leads_with_batch(self, name: str) -> bool:
+        """Whether the first axis of a tensor in `relevances` holds the samples; see `Explainer.leads_with_batch`."""
+        return self._explainer.leads_with_batch(name)
+
     @property
     def _has_several_axes(self) -> bool:
         return bool(sum(length != 1 for length in self.output.shape[1:]) > 1)

@@ -98,7 +98,8 @@ class LayerSummary:
             for line in table
         ]
         if self.left_out:
-            lines.append("without the batch as first axis: " + ", ".join(self.left_out))
+            more = f" and {len(self.left_out) - 5} more" if len(self.left_out) > 5 else ""
+            lines.append("without the batch as first axis: " + ", ".join(self.left_out[:5]) + more)
         return "\n".join(lines)
 
 
@@ -110,9 +111,9 @@ def layer_summary(explanation: Explanation) -> LayerSummary:
     left_out: list[str] = []
     for name, relevance in explanation.relevances.items():
         shape, rows = relevance.shape, int(np.prod(lead))
-        if shape[: len(lead)] == lead:
+        if explanation.leads_with_batch(name) and shape[: len(lead)] == lead:
             shape = shape[len(lead) :]
-        elif shape and shape[0] % rows == 0:
+        elif explanation.leads_with_batch(name) and shape and shape[0] % rows == 0:
             shape = (shape[0] // rows, *shape[1:])
         else:
             left_out.append(name)

@@ -239,6 +239,27 @@ def test_axes_before_the_batch():
     assert str(summary).splitlines()[-1] == "without the batch as first axis: turned"
 
 
+@pytest.mark.parametrize(("batch", "samples"), [("N", 2), ("N", 4), (2, 4), (1, 4)])
+@pytest.mark.parametrize("tokens", [4, "T"])
+def test_tokens_before_the_batch(batch, samples, tokens):
+    """(4, N, F) is not read as (N, ...) even where the lengths would fit, but for runs of single samples, one after the other."""
+    nodes = [op("Transpose", "x", "t", perm=[1, 0, 2]), op("MatMul", "t a", "m"), op("Transpose", "m", "b", perm=[1, 0, 2])]
+    nodes = [*nodes, op("ReduceMean", "b i", "p", keepdims=0), op("Gemm", "p w", "y")]
+    constants = {"a": weights(6, 5), "w": weights(5, 3), "i": np.array([1])}
+    made = explainer(build(nodes, {"x": [batch, tokens, 6]}, constants=constants), record="all")
+    for targets in (None, np.tile([0, 1], (samples, 1))):
+        explanation = made.explain(weights(samples, 4, 6), targets)
+        summary = explanation.summary()
+        if batch == 1:
+            assert summary.left_out == ()
+        else:
+            assert summary.left_out == ("t", "m")
+            assert explanation.relevances["t"].ndim == 3
+        seed = explanation.output.max(1) if targets is None else explanation.output[:, :2]
+        for layer in summary.layers:
+            np.testing.assert_allclose(layer.sum, seed, rtol=1e-3, err_msg=layer.name)
+
+
 def test_the_table():
     relevances = {"one": np.array([[1, -1, 2], [3, 0, 0]], np.float32), "nothing": np.zeros((2, 2, 2))}
     assert str(of_relevances(relevances).summary()).splitlines() == [
