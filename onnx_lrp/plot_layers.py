@@ -21,6 +21,8 @@ __all__ = ["plot_layers"]
 _LONGEST_NAME: Final = 48
 _MANY: Final = 60
 """More layers than this are drawn in narrower rows."""
+_TALLEST: Final = 400
+"""In inches; a taller figure would have more pixels than can be drawn."""
 
 
 def plot_layers(summary: LayerSummary, title: str | None = None) -> Figure:
@@ -45,7 +47,7 @@ def plot_layers(summary: LayerSummary, title: str | None = None) -> Figure:
     count = len(summary.layers)
     row_height, font_size = (0.26, 9) if count <= _MANY else (0.14, 6)
     names = [_short(layer.name) for layer in summary.layers]
-    figure = _figure(7.5 + 0.07 * max(map(len, names)), 1.5 + row_height * count)
+    figure = _figure(7.5 + 0.07 * max(map(len, names)), min(1.5 + row_height * count, _TALLEST))
     sums, shares, spreads = figure.subplots(1, 3, sharey=True, width_ratios=(2, 1, 1))
     rows, places = summary.rows(), np.arange(count)
 
