@@ -53,6 +53,8 @@ class Seed(StrEnum):
 
     OUTPUT = "output"
     ONE = "one"
+    CONTRASTIVE = "contrastive"
+    SOFTMAX_GRADIENT = "softmax_gradient"
 
 
 app = typer.Typer(
@@ -202,8 +204,24 @@ def explain(
         Seed | None,
         typer.Option(
             rich_help_panel=_HOW,
-            help="Where relevance starts: with the output's value, or with one. Default: output; one for gradients.",
+            help="Where relevance starts: with the output's value, with one, or with what sets the class apart from the others: "
+            "contrastive (CLRP) or softmax_gradient (SGLRP). Default: output; one for gradients.",
             show_default=False,
+        ),
+    ] = None,
+    two_pass: Annotated[
+        bool,
+        typer.Option(
+            "--two-pass", rich_help_panel=_HOW, help="With these two seeds: explain the class and the others apart, and subtract."
+        ),
+    ] = False,
+    region: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=_WHAT,
+            help="Explain a region of a dense output such as a segmentation: a picture that is bright there, as large as the output or "
+            "the photo, or a .npy file that is not zero there. The class is that of --target; default: the largest at each place.",
         ),
     ] = None,
     labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.", rich_help_panel=_WHAT)] = None,
@@ -267,6 +285,8 @@ def explain(
         {name: value for name, value in runs.items() if value is not None},
         target=target,
         seed=seed and seed.value,
+        two_pass=two_pass,
+        region=region,
         top=top,
         labels=labels,
         preprocess=preprocess,

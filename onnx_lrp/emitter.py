@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,23 @@ class Emitter:
             self._count += 1
             proto.output[index] = f"lrp/{proto.op_type}_{self._count}.{index}"
         return str(proto.output[index])
+
+    def branch(self, build: Callable[[], str]) -> onnx.GraphProto:
+        """A branch of an If: the nodes that a function emits, which may read every tensor emitted before.
+
+        Args:
+            build: emits the nodes and returns the name of a float tensor, the branch's output.
+        """
+        outer = self._nodes, self._made_by, self._memo
+        self._nodes, self._made_by, self._memo = [], dict(self._made_by), dict(self._memo)  # what the branch emits stays inside it
+        try:
+            found = build()
+            self._count += 1
+            result = self.op("Identity", found, output=f"lrp/branch_{self._count}")  # a tensor from outside cannot be its output
+            nodes = self._nodes
+        finally:
+            self._nodes, self._made_by, self._memo = outer
+        return helper.make_graph(nodes, result, [], [helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, None)])
 
     # constants ------------------------------------------------------------------------------------------------------
 
@@ -272,6 +289,8 @@ def _frozen(attributes: dict[str, Any]) -> tuple[Any, ...]:
             return (value.dtype.str, value.shape, value.tobytes())
         if isinstance(value, (list, tuple)):
             return tuple(value)
+        if isinstance(value, onnx.GraphProto):
+            return value.SerializeToString()
         return value if isinstance(value, (int, float, str)) else id(value)
 
     return tuple(sorted((key, freeze(value)) for key, value in attributes.items()))

@@ -21,10 +21,12 @@ from onnx_lrp.explanation import Explanation
 from onnx_lrp.feeds import Input, feeds_for, value_info
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
 from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, choose_providers, is_cuda
+from onnx_lrp.labels import Labels, LabelSource
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
 from onnx_lrp.recording import recorded
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
-from onnx_lrp.targets import GIVEN, INDEX, MODE, MODES, emit_seed, sample_shape, seed_array, target_indices
+from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
+from onnx_lrp.targets import make_targets, sample_shape
 from onnx_lrp.walker import walk
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ class Explainer:
         providers: "auto" (CUDA when it is there), "cpu", "cuda", or a list for onnxruntime.
         threads: threads per operator; default: onnxruntime's choice.
         keep_final_activation: explain behind a final Softmax, LogSoftmax or Sigmoid instead of before it.
+        labels: the names of the classes, or the path of a text file with one a line, so that targets can be given by name.
         **composite_options: options of the composite: low=, high=, epsilon=, gamma=, stabilizer=, bias=, layer_map= ...
 
     Raises:
@@ -64,14 +67,18 @@ class Explainer:
         providers: Providers = "auto",
         threads: int | None = None,
         keep_final_activation: bool = False,
+        labels: LabelSource | None = None,
         **composite_options: Any,
     ):
+        self.labels = None if labels is None else Labels(labels)
         self.composite = make_composite(composite, composite_options)
         self._providers = choose_providers(providers)
         self._threads = threads
         with broken_models_named(model):
             self.graph: Graph = canonicalise(read_graph(model))
             self.output_name, self.final_activation = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
+            if self.labels is not None:
+                self.labels.require_fit(sample_shape(self.graph.shape(self.output_name)))
             sources = choose_sources(self.graph, inputs, self.output_name)
             self.inputs = [inputs] if isinstance(inputs, str) else list(inputs) if inputs is not None else sources
             """The names of the explained inputs."""
@@ -98,9 +105,9 @@ class Explainer:
         return [value_info(name, kind.dtype, kind.shape) for name, kind in self.graph.inputs.items() if name in needed]
 
     def _seed_inputs(self) -> list[onnx.ValueInfoProto]:
-        rank = self.graph.rank(self.output_name)
-        given = value_info(GIVEN, np.float32, None if rank is None else (None,) * rank)
-        return [value_info(INDEX, np.int64, (None,)), value_info(MODE, np.int64, ()), given]
+        whole = [value_info(VIEW, np.int64, (4,)), value_info(CONTRAST, np.bool_, ())]
+        rows = [value_info(INDEX, np.int64, (None,) * 4), value_info(GIVEN, np.float32, (None,) * 4)]
+        return [*whole, *rows, value_info(WEIGHTS, np.float32, (None, 5, 1, 1))]
 
     def _compile(self) -> tuple[Interpreter, dict[str, str]]:
         e = self._emitter()
@@ -146,39 +153,52 @@ class Explainer:
 
     # explaining -----------------------------------------------------------------------------------------------------
 
-    def explain(self, x: Input, target: Any = None, seed: Any = None) -> Explanation:
+    def explain(self, x: Input, target: Any = None, seed: Any = None, *, two_pass: bool = False) -> Explanation:
         """Computes the relevance of the explained inputs.
 
         Args:
             x: the input, (N, ...), or a dict name -> array for models of several inputs.
             target: which output to explain: None (each sample's largest), an int, one int per sample, an (N, K) array (K targets per
-                sample), or a tuple for outputs of more than one axis beside the batch.
-            seed: where relevance starts: "output" (the output's value at the target; the default), "one" (the default of gradient
-                composites), or an array shaped like the output, which then stands in for the target too.
+                sample), or a tuple for outputs of more than one axis beside the batch. With labels= names may stand for ints. Booleans
+                shaped like the output: several outputs at once. A `Region`, or an int array with the class at each place, negative for
+                none: part of a dense output such as a segmentation.
+            seed: where relevance starts: a name of `onnx_lrp.seeds.SEEDS`, "output" (the output's value at the target; the default),
+                "one" (the default of gradient composites), "contrastive" or "softmax_gradient" (for the target and against the other
+                classes), or an array shaped like the output, which then stands in for the target too.
+            two_pass: for the last two: explain the target and the other classes apart, and subtract (see `onnx_lrp.seeds.combine`). The
+                account of conservation then has two rows for each target, one for each pass.
 
         Raises:
             InputError: input, target or seed do not fit the model, or the input holds NaN or infinity.
         """
         feeds, batch = self._feeds(x)
-        further, count = self._seed_feeds(target, self.composite.seed if seed is None else seed, batch)
-        feeds |= further
-        if count is not None:
-            feeds = {name: value if name in (INDEX, MODE) else self._repeat(name, value, count) for name, value in feeds.items()}
+        shape = self.graph.shape(self.output_name)
+        known = sample_shape(shape)
+        targets = make_targets(target, batch, shape, self.labels)
+        start = make_seed(self.composite.seed if seed is None else seed, two_pass, batch, known)
+        if known is not None:
+            start.check(targets, known, self._activation())
+        passes, lanes = len(start.passes), len(start.passes) * (targets.per_sample or 1)
+        feeds = {name: np.repeat(value, lanes, 0) if lanes > 1 else value for name, value in feeds.items()} | start.feeds(targets)
         results = self._run(self._interpreter, [self.output_name, *self._names.values()], feeds)
         output, values = results[0], dict(zip(self._names, results[1:], strict=True))
-        self._check_index(feeds[INDEX], output)
+        targets.check(output.shape[1:])
+        start.check(targets, output.shape[1:], self._activation())
         self._check_finite({self.output_name: output, **values}, feeds)
-        targets = _targets_used(feeds[INDEX], output)
-        if count is not None:
-            output = output[::count]
-            targets = targets.reshape(batch, count, *targets.shape[1:])
-            values = {
-                name: value.reshape(batch, count, *value.shape[1:])
-                if value.shape[:1] == (batch * count,) and self.leads_with_batch(name)
-                else value
-                for name, value in values.items()
-            }
-        return Explanation(self, values, output, targets, feeds)
+        own = {name for name, value in values.items() if value.shape[:1] == (batch * lanes,) and self.leads_with_batch(name)}
+        if passes > 1:
+            odd = [name for name in values if name not in own]
+            if odd:
+                raise InputError(f"two passes need the samples in the first axis, which {odd[0]!r} has not: do not record it")
+            values = combine({name: value.reshape(-1, passes, *value.shape[1:]) for name, value in values.items()}, self.inputs)
+        if targets.per_sample is not None:
+            values = {name: value.reshape(batch, -1, *value.shape[1:]) if name in own else value for name, value in values.items()}
+        return Explanation(self, values, output[::lanes], targets, feeds)
+
+    def _activation(self) -> str:
+        """The operator that makes the explained output."""
+        node = self.graph.producers.get(self.output_name)
+        return node.op if node is not None else ""
 
     def _check_finite(self, values: dict[str, Array], feeds: dict[str, Array]) -> None:
         """Raises ModelError for NaN or infinity in a result, naming the first node on the way back that made it."""
@@ -204,34 +224,8 @@ class Explainer:
                 return f"first at node {entry.node!r} ({entry.operator}) under rule {entry.rule}: is a stabiliser too small?"
         return "in the seed"
 
-    @staticmethod
-    def _repeat(name: str, value: Array, count: int) -> Array:
-        return value if name == GIVEN and value.shape[0] == 1 else np.repeat(value, count, 0)
-
     def _feeds(self, x: Input) -> tuple[dict[str, Array], int]:
         return feeds_for(x, [value.name for value in self._model_inputs()], self.graph.inputs)
-
-    def _seed_feeds(self, target: Any, seed: Any, batch: int) -> tuple[dict[str, Array], int | None]:
-        """What says where relevance starts, and how many targets each sample has, if they are given as (N, K)."""
-        shape = self.graph.shape(self.output_name)
-        known = sample_shape(shape)
-        mode, array = seed_array(seed, known, batch)
-        rank = len(shape) if shape is not None else 2
-        index, count = target_indices(target, batch, known if known is not None else self._assumed(target))
-        given = np.zeros((1,) * (array.ndim if array is not None else rank), np.float32) if array is None else array
-        return {INDEX: index, MODE: np.array(MODES[mode], np.int64), GIVEN: given}, count
-
-    def _assumed(self, target: Any) -> tuple[int, ...]:
-        """A shape that any target fits, when the output's is known only after the run."""
-        if isinstance(target, (tuple, list)) and target and (isinstance(target, tuple) or isinstance(target[0], (tuple, list))):
-            raise InputError("the output's shape is not known before the run: give the target as a seed array")
-        return (np.iinfo(np.int32).max,)
-
-    @staticmethod
-    def _check_index(index: Array, output: Array) -> None:
-        size = int(np.prod(output.shape[1:], dtype=np.int64))
-        if index.max() >= size:
-            raise InputError(f"target {index.max()} is out of range: the output has {size} elements (0 to {size - 1})")
 
     def _run(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
         """Runs in one go, or, for a model with a fixed batch, in chunks of that size (the last one filled up by repeating a sample)."""
@@ -242,9 +236,7 @@ class Explainer:
         chunks = []
         for start in range(0, batch, fixed):
             rows = np.minimum(np.arange(start, start + fixed), batch - 1)
-            part = {
-                name: value[rows] if value.ndim and value.shape[0] == batch and name != MODE else value for name, value in feeds.items()
-            }
+            part = {name: value if name in WHOLE or len(value) != batch else value[rows] for name, value in feeds.items()}
             used = min(fixed, batch - start)
             chunks.append([value[:used] if value.ndim and value.shape[0] == fixed else value for value in interpreter.run(outputs, part)])
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
@@ -294,7 +286,7 @@ class Explainer:
         results = []
         for sample in range(batch):
             rows = np.full(copies, sample)
-            part = {name: value[rows] if value.ndim and value.shape[0] == batch else value for name, value in feeds.items()}
+            part = {name: value if name in WHOLE or len(value) != batch else value[rows] for name, value in feeds.items()}
             results.append([float(value) / copies for value in interpreter.run(outputs, part)])
         return list(np.array(results, np.float64).T)
 
@@ -317,18 +309,9 @@ class Explainer:
         return Conservation(seed, inputs, entries, conserving)
 
 
-def _targets_used(index: Array, output: Array) -> Array:
-    """(N,) positions, or (N, axes) for outputs of several axes that are longer than one."""
-    flat = output.reshape(output.shape[0], -1)
-    used = np.where(index < 0, flat.argmax(1), index)
-    if sum(length != 1 for length in output.shape[1:]) <= 1:
-        return used.astype(np.int64)
-    return np.stack(np.unravel_index(used, output.shape[1:]), 1).astype(np.int64)
-
-
-def explain(model: ModelSource, x: Input, target: Any = None, seed: Any = None, **options: Any) -> Explanation:
-    """Explains in one call: `Explainer(model, **options).explain(x, target, seed)`."""
-    return Explainer(model, **options).explain(x, target, seed)
+def explain(model: ModelSource, x: Input, target: Any = None, seed: Any = None, *, two_pass: bool = False, **options: Any) -> Explanation:
+    """Explains in one call: `Explainer(model, **options).explain(x, target, seed, two_pass=two_pass)`."""
+    return Explainer(model, **options).explain(x, target, seed, two_pass=two_pass)
 
 
 def plan_of(

@@ -6,11 +6,9 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from onnx_lrp.saving import gather, save_arrays
+from onnx_lrp.seeds import FEEDS, INDEX
 from onnx_lrp.summary import LayerSummary, layer_summary
-from onnx_lrp.targets import GIVEN, INDEX, MODE, sample_shape
 from onnx_lrp.tensorboard import log
 
 if TYPE_CHECKING:
@@ -19,20 +17,30 @@ if TYPE_CHECKING:
     from onnx_lrp.conservation import Conservation
     from onnx_lrp.explainer import Explainer
     from onnx_lrp.graph import Array
+    from onnx_lrp.targets import Targets
 
 
 class Explanation:
     """What `Explainer.explain` returns."""
 
-    def __init__(self, explainer: Explainer, relevances: dict[str, Array], output: Array, target: Array, feeds: dict[str, Array]):
+    def __init__(
+        self,
+        explainer: Explainer,
+        relevances: dict[str, Array],
+        output: Array,
+        targets: Targets,
+        feeds: dict[str, Array],
+    ):
         self.relevances = relevances
         """Every explained input and recorded tensor, by the name it was asked for -> its relevance."""
         self.output = output
         """The explained output, (N, ...), without a final activation that was left off."""
-        self.target = target
-        """The targets used: ints (N,), (N, K) for K targets per sample, (N, axes) for outputs of several axes."""
+        self.target = targets.used(output)
+        """The targets used: ints (N,), (N, K) for K targets per sample, (N, axes) for outputs of several axes. Of several outputs at once
+        the mask, booleans shaped like the output; of a region the class at each place, (N, ...), -1 where none is explained."""
         self.gap: Array | None = None
         """Of integrated gradients: by how much the relevances add up to more than f(x) - f(baseline); (N,), or (N, K) for K targets."""
+        self._targets = targets
         self._explainer = explainer
         self._feeds = feeds
 
@@ -45,8 +53,8 @@ class Explanation:
     @property
     def inputs(self) -> dict[str, Array]:
         """The model's inputs as they were run, by name: each (N, ...)."""
-        copies = self.targets_per_sample or 1
-        return {name: value[::copies] for name, value in self._feeds.items() if name not in (INDEX, MODE, GIVEN)}
+        copies = len(self._feeds[INDEX]) // len(self.output)
+        return {name: value[::copies] for name, value in self._feeds.items() if name not in FEEDS}
 
     @property
     def explained_inputs(self) -> list[str]:
@@ -66,28 +74,30 @@ class Explanation:
     @property
     def targets_per_sample(self) -> int | None:
         """K where K targets per sample were explained together; None where relevance has no axis for them."""
-        return int(self.target.shape[1]) if self.target.ndim == (3 if self._has_several_axes else 2) else None
+        return self._targets.per_sample
+
+    @property
+    def explains_positions(self) -> bool:
+        """Whether each target is one position of the output, not several outputs at once or a region."""
+        return self._targets.form == "position"
 
     def leads_with_batch(self, name: str) -> bool:
         """Whether the first axis of a tensor in `relevances` holds the samples; see `Explainer.leads_with_batch`."""
         return self._explainer.leads_with_batch(name)
 
     @property
-    def _has_several_axes(self) -> bool:
-        return bool(sum(length != 1 for length in self.output.shape[1:]) > 1)
-
-    @property
     def target_as_given(self) -> Any:
         """The targets in a form that `Explainer.explain` takes."""
-        if not self._has_several_axes:
-            return self.target
-        if sample_shape(self._explainer.graph.shape(self._explainer.output_name)) is None:  # then only flat positions are understood
-            return np.ravel_multi_index(tuple(self.target.T), self.output.shape[1:])
-        return [tuple(position) for position in self.target.tolist()]
+        return self._targets.as_given(self.output)
+
+    @property
+    def explained(self) -> Array:
+        """The explained output's value at the targets in float64, (N,), or (N, K) for K targets; of several outputs or a region the sum."""
+        return self._targets.values(self.output)
 
     def with_relevances(self, relevances: dict[str, Array], gap: Array | None = None) -> Explanation:
         """The same explanation with other relevances, computed from several runs; the account stays that of the plain run."""
-        result = Explanation(self._explainer, relevances, self.output, self.target, self._feeds)
+        result = Explanation(self._explainer, relevances, self.output, self._targets, self._feeds)
         result.gap = gap
         return result
 

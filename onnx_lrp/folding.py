@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from onnx_lrp.graph import Array
+from onnx_lrp.graph import Array, captured_by
 
 Attributes = dict[str, Any]
 
@@ -67,4 +67,5 @@ def fold(model: onnx.ModelProto, constants: Mapping[str, Array]) -> dict[str, Ar
     del model.graph.node[:]
     model.graph.node.extend(left)
     read = {name for node in left for name in node.input} | outputs
+    read.update(*(captured_by(attribute.g) for node in left for attribute in node.attribute if attribute.HasField("g")))
     return {name: value for name, value in known.items() if name in read}

@@ -80,7 +80,7 @@ def integrated_gradients(
         raise InputError(f"integrated gradients are for inputs, not for the recorded tensor {further[0]!r}")
     starts = [{name: _baseline(one, name, value) for name, value in inputs.items()} for one in baselines]
     relevances: dict[str, Array] = {}
-    gap = -_values(plain)
+    gap = -plain.explained
     for before, start in enumerate(starts):
 
         def told(done: int, total: int, before: int = before) -> None:
@@ -95,7 +95,7 @@ def integrated_gradients(
         for name, value in mean.items():
             part = value * _like(inputs[name] - start[name], value) / len(starts)
             relevances[name] = relevances.get(name, 0) + part
-        gap += _values(explainer.explain(_moved(explainer, x, start), plain.target_as_given)) / len(starts)
+        gap += explainer.explain(_moved(explainer, x, start), plain.target_as_given).explained / len(starts)
     for value in relevances.values():
         gap += value.reshape(*gap.shape, -1).sum(-1)
     return plain.with_relevances(_single(relevances), gap)
@@ -180,7 +180,7 @@ def _sums(
         samples, steps = np.divmod(rows, len(weights))
         places = list(zip(samples.tolist(), steps.tolist(), strict=True))
         points = {name: np.stack([point(name, *place) for place in places]) for name in explainer.inputs}
-        wanted = targets[samples] if isinstance(targets, np.ndarray) else [targets[sample] for sample in samples]
+        wanted = [targets[sample] for sample in samples] if isinstance(targets, list) else targets[samples]
         found = explainer.explain(_moved(explainer, x, points, samples), wanted)
         for name, values in found.relevances.items():
             for (sample, step), value in zip(places, values.astype(np.float64), strict=True):
@@ -200,15 +200,6 @@ def _moved(explainer: Explainer, x: Input, points: dict[str, Array], samples: Ar
     """What the model is run on: the explained inputs as said, the others of these samples as they are."""
     given = x if isinstance(x, Mapping) else {explainer.inputs[0]: x}
     return {name: points[name] if name in points else np.asarray(value)[samples] for name, value in given.items()}
-
-
-def _values(explanation: Explanation) -> Array:
-    """The output at the targets, (N,), or (N, K) for K targets per sample, in float64."""
-    flat = explanation.output.reshape(len(explanation.output), -1).astype(np.float64)
-    target, shape = explanation.target, explanation.output.shape[1:]
-    if sum(length != 1 for length in shape) > 1:
-        target = np.ravel_multi_index(tuple(target.T), shape)
-    return np.take_along_axis(flat, target.reshape(len(flat), -1), 1).reshape(target.shape)
 
 
 def _single(relevances: dict[str, Array]) -> dict[str, Array]:

@@ -28,7 +28,7 @@ def gather(explanations: Sequence[Explanation], label: ArrayLike | None = None) 
 
     Args:
         explanations: at least one.
-        label: the true classes, ints (N,); default: the explained targets.
+        label: the true classes, ints (N,); default: the explained targets, if each is one position of the output.
 
     Returns:
         - "relevance" of the explained input, "relevance:<name>" of several and of recorded tensors: as in `Explanation.relevances`;
@@ -48,7 +48,8 @@ def gather(explanations: Sequence[Explanation], label: ArrayLike | None = None) 
     names = list(first.inputs)
     arrays |= {_key("input", name, names): _joined([e.inputs[name] for e in explanations]) for name in names}
     if "relevance" in arrays:
-        arrays |= _for_virelay(arrays["relevance"], arrays["output"], arrays["target"], first.targets_per_sample, label)
+        target = arrays["target"] if first.explains_positions else None
+        arrays |= _for_virelay(arrays["relevance"], arrays["output"], target, first.targets_per_sample, label)
     elif label is not None:
         raise InputError("labels go with the relevance of a single explained input")
     return arrays | {"composite": np.array(first.composite), "explained_output": np.array(first.explained_output)}
@@ -62,18 +63,19 @@ def _joined(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(np.atleast_1d(*parts))
 
 
-def _for_virelay(relevance: Array, output: Array, target: Array, count: int | None, label: ArrayLike | None) -> dict[str, Array]:
-    """One row for each sample and target, as CoRelAy and ViRelAy read them."""
+def _for_virelay(relevance: Array, output: Array, target: Array | None, count: int | None, label: ArrayLike | None) -> dict[str, Array]:
+    """One row for each sample and target, as CoRelAy and ViRelAy read them; without labels where neither those nor targets are given."""
     samples, copies = len(output), count or 1
     scores = output if output.ndim == 2 else output.reshape(samples, -1)
-    if target.ndim > (1 if count is None else 2):  # places in an output of several axes
+    if target is not None and target.ndim > (1 if count is None else 2):  # places in an output of several axes
         target = np.ravel_multi_index(tuple(np.moveaxis(target, -1, 0)), output.shape[1:])
-    given = np.repeat(_labels(label, samples), copies) if label is not None else target.reshape(-1)
+    given = np.repeat(_labels(label, samples), copies) if label is not None else target
     rows = {
         "attribution": relevance if count is None else relevance.reshape(samples * copies, *relevance.shape[2:]),
         "prediction": np.repeat(scores, copies, 0) if copies > 1 else scores,
-        "label": given.astype(np.int64),
     }
+    if given is not None:
+        rows["label"] = given.reshape(-1).astype(np.int64)
     return rows if count is None else rows | {"index": np.repeat(np.arange(samples, dtype=np.uint32), copies)}
 
 

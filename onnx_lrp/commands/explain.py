@@ -16,13 +16,15 @@ import typer
 from onnx_lrp.commands.drawing import Style, draw, draw_tokens
 from onnx_lrp.commands.files import Folder, WriteError
 from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare
-from onnx_lrp.commands.labels import Labels, parse_target
+from onnx_lrp.commands.labels import parse_target
 from onnx_lrp.commands.methods import choose
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
+from onnx_lrp.commands.region import RegionFile, describe
 from onnx_lrp.errors import InputError, OnnxLrpError, suggest
 from onnx_lrp.explainer import Explainer
+from onnx_lrp.labels import Labels
 from onnx_lrp.saving import array_writer, gather
-from onnx_lrp.targets import sample_shape, target_indices
+from onnx_lrp.targets import Region, make_targets, sample_shape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +54,8 @@ class Request:
     """Options of the methods of several runs."""
     target: str | None = None
     seed: str | None = None
+    two_pass: bool = False
+    region: Path | None = None
     top: int | None = None
     labels: Path | None = None
     preprocess: str | None = None
@@ -114,6 +118,9 @@ class _Job:
             palette(request.cmap)
         self.labels = Labels(request.labels) if request.labels else None
         target = None if request.target is None else parse_target(request.target, self.labels)
+        if request.region is not None and (request.top is not None or isinstance(target, tuple) or len(target or [0]) != 1):
+            raise InputError("--region explains one class: give it with --target, or leave that out for the largest at each place")
+        self.region = RegionFile(request.region) if request.region else None
         if request.preprocess is not None:
             from onnx_lrp.preprocess import find
 
@@ -129,15 +136,14 @@ class _Job:
             self.notes.append(f"pictures are {how}; if the model wants something else, say so with --preprocess")
         self.shape = sample_shape(self.explainer.graph.shape(self.explainer.output_name))
         self.target = self._checked(target)
-        if self.labels and self.shape is not None and len(self.labels) != np.prod(self.shape):
-            lines = f"{len(self.labels)} label{'s' * (len(self.labels) > 1)}"
-            raise InputError(f"{request.labels} has {lines}, the model's output {np.prod(self.shape)} elements")
+        if self.labels:
+            self.labels.require_fit(self.shape)
 
     def _compiled(self, *, photos: bool) -> Explainer:
         request = self.request
         named, given, self.method = choose(request.composite, request.options, request.runs)
-        if self.method and request.seed is not None:
-            raise InputError("--seed does not go with methods of several runs: --random-seed is that of the noise")
+        if self.method and (request.seed is not None or request.two_pass):
+            raise InputError("--seed and --two-pass do not go with methods of several runs: --random-seed is that of the noise")
         composite = named or USUAL
         record = ["all"] if request.layers and not request.record else request.record
         same: dict[str, Any] = {"output": request.output, "record": record}
@@ -152,8 +158,8 @@ class _Job:
     def _checked(self, target: list[int] | tuple[int, ...] | None) -> Any:
         """A target that suits each sample, as far as can be known before the first."""
         single = target[0] if isinstance(target, list) and len(target) == 1 else target
-        if self.shape is not None and single is not None:
-            target_indices(np.array([single]) if isinstance(single, list) else single, 1, self.shape)
+        if self.shape is not None and single is not None and self.region is None:
+            make_targets(np.array([single]) if isinstance(single, list) else single, 1, (None, *self.shape))
         if self.request.top is not None and self.shape is not None and self.request.top > np.prod(self.shape):
             raise InputError(f"--top {self.request.top}: the model's output has {np.prod(self.shape)} elements")
         return single
@@ -166,7 +172,7 @@ class _Job:
         kept: list[Explanation] = []
         for start in range(0, max(item.count, 1), _CHUNK):
             feeds = {name: np.asarray(value[start : start + _CHUNK]) for name, value in item.feeds.items()}
-            explanation = self._explained(feeds)
+            explanation = self._explained(feeds, item)
             summary = explanation.summary() if self.request.layers else None
             if (
                 summary is not None and not self.request.record
@@ -205,14 +211,18 @@ class _Job:
                 middle = f"_{target}" if several else ""
                 self._say(self.folder.save(f"{stem}{middle}_layers.png", shown.plot(title=title)))
 
-    def _explained(self, feeds: dict[str, Array]) -> Explanation:
+    def _explained(self, feeds: dict[str, Array], item: Item) -> Explanation:
         count = len(next(iter(feeds.values())))
-        target, seed, top = self.target, self.request.seed, self.request.top
-        if isinstance(target, tuple) and self.shape is None:  # the output's shape is known once there is an output
-            target = _position(target, self.explainer.explain(feeds, None, seed).output.shape[1:])
-        explanation = self.explainer.explain(feeds, np.tile(target, (count, 1)) if isinstance(target, list) else target, seed)
+        target, top = self.target, self.request.top
+        if self.region is not None:
+            shape = self.shape or self.explainer.explain(feeds).output.shape[1:]
+            target = Region(self.region.mask(shape, self.preprocess, item.size), target)
+        elif isinstance(target, tuple) and self.shape is None:  # the output's shape is known once there is an output
+            target = _position(target, self.explainer.explain(feeds).output.shape[1:])
+        explanation = self._plain(feeds, np.tile(target, (count, 1)) if isinstance(target, list) else target)
         shape = explanation.output.shape[1:]
-        if not _one_axis(explanation.output[0]) and (top is not None or isinstance(self.target, (int, list))):
+        classes_only = self.region is None and (top is not None or isinstance(self.target, (int, list)))
+        if classes_only and not _one_axis(explanation.output[0]):
             raise InputError(f"the output has shape {shape}, not one axis of classes: give a --target such as {':'.join('0' * len(shape))}")
         if top is None:
             return explanation if self.method is None else self._run(feeds, explanation.target_as_given)
@@ -223,8 +233,11 @@ class _Job:
 
     def _run(self, feeds: dict[str, Array], target: Any) -> Explanation:
         if self.method is None:
-            return self.explainer.explain(feeds, target, self.request.seed)
+            return self._plain(feeds, target)
         return self.method(self.explainer, feeds, target, bar=len(self.paths) == 1)
+
+    def _plain(self, feeds: dict[str, Array], target: Any) -> Explanation:
+        return self.explainer.explain(feeds, target, self.request.seed, two_pass=self.request.two_pass)
 
     # pictures -------------------------------------------------------------------------------------------------------
 
@@ -258,6 +271,8 @@ class _Job:
         return isinstance(self.target, list) or self.request.top is not None
 
     def _title(self, explanation: Explanation, row: int, target: Any) -> str:
+        if self.region is not None:
+            return ", ".join(describe(target, self.labels))
         if np.ndim(target):
             return f"output at {tuple(int(i) for i in target)}"
         scores, kind = self._scores(explanation.output[row])
@@ -286,6 +301,9 @@ class _Job:
         output = explanation.output[row]
         scores, kind = self._scores(output)
         used = explanation.target[row]
+        if self.region is not None:
+            yield from (f"  * {line}" for line in describe(used, self.labels))
+            return
         if not _one_axis(output):
             place = tuple(int(i) for i in used)
             yield f"  * output at {':'.join(map(str, place))}  {output[place]:.4g}"

@@ -36,6 +36,8 @@ class Item:
     """The model's inputs by name, each with a batch axis."""
     photo: Image | None = None
     """A picture as the model sees it."""
+    size: tuple[int, int] | None = None
+    """The width and height of the picture in the file."""
 
     @property
     def count(self) -> int:
@@ -105,7 +107,7 @@ def load(path: Path, inputs: dict[str, TensorType], preprocess: Preprocess | Non
     (name, kind), *_ = inputs.items()
     values = preprocess(image)
     whole = kind.dtype is not None and kind.dtype.kind in "iu"
-    return Item(path, {name: np.rint(values).astype(kind.dtype) if whole else values}, preprocess.displayed(image))
+    return Item(path, {name: np.rint(values).astype(kind.dtype) if whole else values}, preprocess.displayed(image), image.size)
 
 
 def prepare(name: str | None, inputs: dict[str, TensorType]) -> Preprocess:
