@@ -180,7 +180,14 @@ class Explainer:
             start.check(targets, known, self._activation())
         passes, lanes = len(start.passes), len(start.passes) * (targets.per_sample or 1)
         feeds = {name: np.repeat(value, lanes, 0) if lanes > 1 else value for name, value in feeds.items()} | start.feeds(targets)
-        results = self._run(self._interpreter, [self.output_name, *self._names.values()], feeds)
+        try:
+            results = self._run(self._interpreter, [self.output_name, *self._names.values()], feeds)
+        except InputError:
+            if targets.form != "position" or start.given is not None:  # of a shape unlike the output's? a plain run tells
+                plain = self.explain(x).output.shape[1:]
+                targets.check(plain)
+                start.check(targets, plain, self._activation())
+            raise
         output, values = results[0], dict(zip(self._names, results[1:], strict=True))
         targets.check(output.shape[1:])
         start.check(targets, output.shape[1:], self._activation())

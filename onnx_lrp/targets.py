@@ -207,7 +207,7 @@ def _outputs(mask: Array, batch: int, axes: Shape | None) -> Targets:
     if axes is None and mask.shape[:1] == (batch,):
         places = mask.shape[1:]
     if not places or not _fits(places, axes) or mask.shape not in (places, (batch, *places)):
-        hint = "; for places without their class: onnx_lrp.Region(mask, channel)" if axes is not None and len(axes) > 1 else ""
+        hint = "; for places: onnx_lrp.Region(mask, channel)" if axes is not None and len(axes) > 1 else ""
         raise InputError(f"the booleans have shape {mask.shape}, the output {_written(axes)}{hint}")
     chosen = np.broadcast_to(mask, (batch, *places)).reshape(batch, -1, 1, 1)
     return Targets("outputs", np.where(_not_empty(chosen), 0, NOTHING).astype(np.int64), (0, -1, 1, 1), None, places)
