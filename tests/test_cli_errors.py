@@ -32,6 +32,9 @@ def folder(monkeypatch, tmp_path):
     onnx.save(build([op("Gemm", "x w")], {"x": ["N", 9]}, constants={"w": weights(9, 2)}), "table.onnx")
     nodes = [op("Gemm", "a w", "p"), op("Gemm", "b w", "q"), op("Add", "p q", "y")]
     onnx.save(build(nodes, {"a": ["N", 9], "b": ["N", 9]}, constants={"w": weights(9, 2)}), "two.onnx")
+    onnx.save(build([op("Conv", "x w")], {"x": ["N", 3, 8, 8]}, constants={"w": weights(4, 3, 2, 1)}), "dense.onnx")
+    Image.fromarray(np.zeros((7, 8), np.uint8)).save("black.png")
+    Image.fromarray(np.zeros((4, 3), np.uint8)).save("small.png")
     nodes = [op("Conv", "x w", "c"), op("Det", "c", "d"), op("Exp", "d", "y")]
     onnx.save(build(nodes, {"x": ["N", 3, 8, 8]}, constants={"w": weights(4, 3, 3, 3)}), "odd.onnx")
     Path("empty.onnx").write_bytes(b"")
@@ -124,6 +127,20 @@ CASES = [
     ("explain model.onnx good.png --labels empty.onnx", "no list of labels"),
     ("explain model.onnx good.png --top 5", "--top 5: the model's output has 4 elements"),
     ("explain model.onnx good.png --top 1 -t 1", "--top and --target exclude each other"),
+    ("explain model.onnx good.png --two-pass", "two passes need seed 'contrastive' or 'softmax_gradient', not 'output'"),
+    ("explain dense.onnx good.npy --region good.png --top 2", "--region explains one class"),
+    ("explain dense.onnx good.npy --region good.png -t 1,2", "--region explains one class"),
+    ("explain dense.onnx good.npy --region good.png -t 1:2:3", "--region explains one class"),
+    ("explain dense.onnx good.npy --region missing.png", "no such file: missing.png"),
+    ("explain dense.onnx good.npy --region missing.npy", "no such file: missing.npy"),
+    ("explain dense.onnx good.npy --region cut.npy", "cannot read cut.npy"),
+    ("explain dense.onnx good.npy --region words.npy", "words.npy holds values of type"),
+    ("explain dense.onnx good.npy --region named.npz", "a region is a picture or a .npy file"),
+    ("explain dense.onnx good.npy --region good.npy", "good.npy has shape (2, 3, 8, 8), which fits no region"),
+    ("explain dense.onnx good.npy --region good.png", "good.png is 30 x 20, the model's output 8 x 7"),
+    ("explain dense.onnx good.png --region small.png --preprocess unit", "small.png is 3 x 4, the model's output 8 x 7, the photo 30 x 20"),
+    ("explain dense.onnx good.npy --region black.png -t 1", "the target is empty"),
+    ("explain model.onnx good.npy --region black.png", "--region needs an output of classes in two dimensions"),
     ("explain model.onnx good.png --preprocess imagnet", "unknown preprocessing 'imagnet'; did you mean 'imagenet'"),
     ("explain model.onnx good.npy --preprocess imagnet", "unknown preprocessing 'imagnet'"),
     ("explain table.onnx good.npy -c epsilon_gamma_box --preprocess unit", "does not take pictures"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import onnx
 import pytest
 from helpers import check_close, normal, stabilize
 from models import build, op
+from PIL import Image
 
 import onnx_lrp
 from onnx_lrp.seeds import SEEDS, TWO_PASS, combine
@@ -210,3 +213,15 @@ def test_a_seed_of_the_wrong_shape_is_refused_after_the_run_too() -> None:
         explainer.explain(X, seed=np.ones((3, 2, 3)))
     with pytest.raises(onnx_lrp.InputError, match=r"the seed has shape \(3, 7\), the output \(3, 6\)"):
         explainer.explain(X, seed=np.ones((3, 7)))
+
+
+def test_example(tmp_path) -> None:
+    script = Path(__file__).resolve().parents[1] / "examples" / "seeds.py"
+    command = [sys.executable, str(script), "-o", str(tmp_path / "seeds.png")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    shares = [int(line.split(": ")[1].split("%")[0]) for line in done.stdout.splitlines() if "%" in line]
+    assert len(shares) == 5
+    assert min(shares[1:]) > shares[0], "seeds that contrast tell the two digits apart better than the plain one"
+    with Image.open(tmp_path / "seeds.png") as picture:
+        assert min(picture.size) > 500

@@ -44,9 +44,11 @@ class RegionFile:
             size: The photo's width and height.
 
         Raises:
-            InputError: The picture is as large neither as the output nor as the photo, or the output is no map of classes.
+            InputError: The mask is as large neither as the output nor as the photo, or the output is no map of classes.
         """
         if is_array(self.path):
+            if self._mask.ndim != len(shape) - 1:
+                raise InputError(f"{self.path} has shape {self._mask.shape}, which fits no region of an output of shape {shape}")
             return self._mask
         if len(shape) != 3:
             raise InputError(f"--region needs an output of classes in two dimensions, the model's has shape {shape} for each sample")
