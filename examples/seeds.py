@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 import onnx_lrp
+from onnx_lrp.demo import load
 from onnx_lrp.image import channel_sum, contact_sheet, imsave
 
-DEMO = Path(onnx_lrp.__file__).parent / "demo"
 PAIRS = ((3, 7), (0, 8))
 """The digit on the left and the one on the right."""
 COLUMNS = (
@@ -42,11 +42,10 @@ def main() -> None:
     parser.add_argument("-c", "--composite", default="epsilon_plus", help="the rules (default: %(default)s)")
     options = parser.parse_args()
 
-    with np.load(DEMO / "digits.npz") as file:
-        images, labels = file["images"], file["labels"]
+    model, images, labels = load()
     narrow = [[images[int(np.argmax(labels == digit))][..., ::2] for digit in pair] for pair in PAIRS]
     pictures = np.stack([np.concatenate(pair, axis=-1) for pair in narrow])
-    explainer = onnx_lrp.Explainer(DEMO / "digits.onnx", options.composite)
+    explainer = onnx_lrp.Explainer(model, options.composite)
 
     # Two targets for each picture in one run: relevance is (pictures, 2, 1, 16, 16).
     maps = [np.asarray(explainer.explain(pictures, np.array(PAIRS), seed, two_pass=two).relevance) for _, seed, two in COLUMNS]

@@ -250,42 +250,6 @@ def test_outputs_of_several_axes(run, tmp_path):
             assert run("explain", "map.onnx", x, *wrong)[0] == 2
 
 
-@pytest.mark.parametrize("arguments", [("--seed", "contrastive"), ("--seed", "softmax_gradient", "--two-pass")])
-def test_contrastive_seeds(run, model, photo, arguments):
-    code, _, err = run("explain", model, photo, "-t", "1,4", *arguments, "--preprocess", "unit", "--format", "npz")
-    assert (code, err) == (0, "")
-    with np.load("explanations/photo_relevance.npz") as file:
-        explainer = onnx_lrp.Explainer(model)
-        want = explainer.explain(file["input"], [[1, 4]], arguments[1], two_pass="--two-pass" in arguments)
-        np.testing.assert_allclose(file["relevance"], want.relevance, rtol=1e-4, atol=1e-6 * np.abs(want.relevance).max())
-
-
-@pytest.mark.parametrize("size", [16, "side"])
-def test_region_of_a_photo(run, photo, size, tmp_path):
-    """A mask as large as the output or as the photo, 30 x 20, of which the model sees 16 x 16 from the middle of 24 x 16."""
-    onnx.save(build([op("Conv", "x w", pads=[1] * 4)], {"x": ["N", 3, size, size]}, constants={"w": weights(4, 3, 3, 3)}), "map.onnx")
-    Path("own.json").write_text(json.dumps({"resize": 16, "crop": [16, 16]}))
-    Path("labels.txt").write_text("sky\nroad\ncar\ntree\n")
-    left = np.zeros((16, 16), bool)
-    left[:, :8] = True
-    Image.fromarray(left.astype(np.uint8) * 255).save("output.png")
-    Image.fromarray((np.arange(30) < 15).astype(np.uint8)[None].repeat(20, 0) * 255).save("photo_mask.png")
-    np.save("output.npy", left * 3.0)
-    common = ("explain", "map.onnx", photo, "--preprocess", "own.json", "-c", "epsilon", "--labels", "labels.txt")
-    for file in ("output.png", "photo_mask.png", "output.npy"):
-        code, out, _ = run(*common, "--region", file, "-t", "car", "--format", "npz")
-        assert code == 0
-        assert out.splitlines()[1] == "  * car 2 at 128 of 256 places"
-        with np.load("explanations/photo_relevance.npz") as found:
-            want = onnx_lrp.explain("map.onnx", found["input"], onnx_lrp.Region(left, 2), composite="epsilon")
-            np.testing.assert_array_equal(found["relevance"], want.relevance)
-            np.testing.assert_array_equal(found["target"][0], np.where(left, 2, -1))
-    code, out, _ = run(*common, "--region", "output.png")
-    assert code == 0
-    assert sum(int(count) for count in re.findall(r"at (\d+) of 256", out)) == 128
-    assert "photo_relevance.png" in files()
-
-
 def test_shapes_that_are_not_drawn(run, tmp_path):
     nodes = [op("Conv", "x w", "c"), op("GlobalAveragePool", "c", "g"), op("Flatten", "g", "y")]
     onnx.save(build(nodes, {"x": ["N", 1, 5, 5, 5]}, constants={"w": weights(2, 1, 3, 3, 3)}), "volume.onnx")

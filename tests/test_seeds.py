@@ -113,7 +113,11 @@ def test_several_targets_per_sample(name, batch) -> None:
     for k in (0, 1):
         check_close(signed.relevance[:, k], relevance(X, formula(name, y, targets[:, k])), 1e-4)
         check_close(apart.relevance[:, k], two_pass(name, X, targets[:, k]), 1e-4)
-    assert apart.conservation.seed.shape == (12,)
+    pairs = [formula(f"{name}, {part}", y, targets[:, k]).sum(1) for k in (0, 1) for part in ("target", "dual")]
+    np.testing.assert_allclose(apart.conservation.seed, np.stack(pairs, 1).reshape(-1), rtol=1e-4, atol=1e-6)
+    four_rows = explainer.explain(X[:2], targets[:2], name)  # as many as the view has axes
+    check_close(four_rows.relevance, signed.relevance[:2], 1e-5)
+    np.testing.assert_allclose(four_rows.conservation.seed, signed.conservation.seed[:4], rtol=1e-5, atol=1e-7)
 
 
 def test_both_passes_of_several_inputs_and_recorded_tensors_share_one_factor() -> None:

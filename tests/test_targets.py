@@ -119,9 +119,23 @@ def test_one_position_of_a_text_against_the_other_tokens() -> None:
     check_close(found, x * ((seed / (y + 1e-6 * np.sign(y))) @ weight.T.astype(float)), 1e-4)
 
 
-def test_gradient_methods_take_regions() -> None:
-    found = onnx_lrp.integrated_gradients(first(), X, Region(MASK, 2), steps=2, threads=1)
-    check_close(found.relevance, X * np.einsum("i,nhw->nihw", WEIGHT[2].astype(float), np.stack([MASK] * N)), 1e-4)
+@pytest.mark.parametrize(("target", "classes"), CASES)
+def test_methods_of_several_runs_take_regions(target, classes) -> None:
+    """Of a linear model without bias, integrated gradients are input x gradient, and add up to the output's values in the region."""
+    want = X * np.einsum("ci,nchw->nihw", WEIGHT.astype(float), seed_of(classes, "one"))
+    found = onnx_lrp.integrated_gradients(first(), X, target, steps=3, batch_size=2, threads=1)
+    check_close(found.relevance, want, 1e-4)
+    np.testing.assert_allclose(found.explained, seed_of(classes).sum((1, 2, 3)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.gap, 0, atol=1e-4)
+    smooth = onnx_lrp.smoothgrad(first(), X, target, n=3, batch_size=4, threads=1)
+    check_close(smooth.relevance, onnx_lrp.gradient(first(), X, target, threads=1).relevance, 1e-4)
+
+
+def test_methods_of_several_runs_take_several_outputs() -> None:
+    mask = np.random.default_rng(1).random((N, C, H, WIDTH)) < 0.3
+    found = onnx_lrp.integrated_gradients(first(), X, mask, steps=2, threads=1)
+    check_close(found.relevance, relevance(SCORES * mask), 1e-4)
+    np.testing.assert_allclose(found.explained, (SCORES * mask).sum((1, 2, 3)), rtol=1e-4)
 
 
 # several outputs at once ----------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ class _Job:
         request = self.request
         named, given, self.method = choose(request.composite, request.options, request.runs)
         if self.method and (request.seed is not None or request.two_pass):
-            raise InputError("--seed and --two-pass do not go with methods of several runs: --random-seed is that of the noise")
+            raise InputError("--seed does not go with methods of several runs, nor does --two-pass: --random-seed is that of the noise")
         composite = named or USUAL
         record = ["all"] if request.layers and not request.record else request.record
         same: dict[str, Any] = {"output": request.output, "record": record}
