@@ -201,6 +201,15 @@ def test_errors(model, arguments, message) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_two_passes_of_a_recorded_tensor_without_the_batch_in_front_are_refused() -> None:
+    nodes = [op("Transpose", "x", "turned", perm=[1, 0]), op("Relu", "turned", "r"), op("Transpose", "r", "back", perm=[1, 0])]
+    model = build([*nodes, op("MatMul", "back w")], {"x": ["N", INPUTS]}, constants={"w": normal("w", INPUTS, 3)})
+    explainer = onnx_lrp.Explainer(model, "epsilon", record=["r"], threads=1)
+    assert explainer.explain(X, 1, "contrastive").relevances["r"].shape == (INPUTS, 3)
+    with pytest.raises(onnx_lrp.InputError, match="the samples in the first axis, which 'r' has not"):
+        explainer.explain(X, 1, "contrastive", two_pass=True)
+
+
 @pytest.mark.parametrize("name", CONTRASTS)
 @pytest.mark.parametrize("known", [True, False])
 def test_one_output_has_no_other_classes(name, known) -> None:

@@ -164,6 +164,17 @@ def test_booleans_shaped_like_a_dense_output() -> None:
     check_close(explainer.explain(X, mask[0]).relevance, relevance(SCORES * mask[0]), 1e-4)
 
 
+def test_saved_explanations_of_regions_have_no_label_unless_given(tmp_path) -> None:
+    found = onnx_lrp.Explainer(first(), "epsilon", threads=1).explain(X, Region(MASK, 2), "contrastive", two_pass=True)
+    np.testing.assert_array_equal(found.inputs["x"], X)
+    for label in (None, [3, 1]):
+        found.save(tmp_path / "found.npz", label=label)
+        with np.load(tmp_path / "found.npz") as file:
+            np.testing.assert_array_equal(file["target"], map_of(MASK, 2))
+            np.testing.assert_array_equal(file["attribution"], found.relevance)
+            assert ("label" in file) == (label is not None)
+
+
 # labels ---------------------------------------------------------------------------------------------------------------
 
 NAMES = ["n00000001 tench, Tinca tinca", "n00000002 cat", "n00000003 crane", "n00000004 crane"]
