@@ -26,7 +26,7 @@ from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
 from onnx_lrp.recording import recorded
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
-from onnx_lrp.targets import make_targets, sample_shape
+from onnx_lrp.targets import Targets, make_targets, sample_shape
 from onnx_lrp.walker import walk
 
 if TYPE_CHECKING:
@@ -192,15 +192,21 @@ class Explainer:
         targets.check(output.shape[1:])
         start.check(targets, output.shape[1:], self._activation())
         self._check_finite({self.output_name: output, **values}, feeds)
-        own = {name for name, value in values.items() if value.shape[:1] == (batch * lanes,) and self.leads_with_batch(name)}
+        if lanes > 1 or targets.per_sample is not None:
+            values = self._parted(values, batch, lanes, passes, targets)
+        return Explanation(self, values, output[::lanes], targets, feeds)
+
+    def _parted(self, values: dict[str, Array], batch: int, lanes: int, passes: int, targets: Targets) -> dict[str, Array]:
+        """Gives each relevance an axis for the targets of a sample, (N, K) ones that is, and makes one of two passes."""
+        own = [name for name, value in values.items() if value.shape[:1] == (batch * lanes,) and self.leads_with_batch(name)]
         if passes > 1:
             odd = [name for name in values if name not in own]
             if odd:
                 raise InputError(f"two passes need the samples in the first axis, which {odd[0]!r} has not: do not record it")
             values = combine({name: value.reshape(-1, passes, *value.shape[1:]) for name, value in values.items()}, self.inputs)
-        if targets.per_sample is not None:
-            values = {name: value.reshape(batch, -1, *value.shape[1:]) if name in own else value for name, value in values.items()}
-        return Explanation(self, values, output[::lanes], targets, feeds)
+        if targets.per_sample is None:
+            return values
+        return {name: value.reshape(batch, -1, *value.shape[1:]) if name in own else value for name, value in values.items()}
 
     def _activation(self) -> str:
         """The operator that makes the explained output."""

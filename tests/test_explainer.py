@@ -74,6 +74,8 @@ def test_targets_in_all_forms(explainer, digits) -> None:
     np.testing.assert_array_equal(single.target, np.full(len(digits), 3))
     each = explainer.explain(digits, target=[3] * len(digits))
     np.testing.assert_array_equal(each.relevance, single.relevance)
+    alone = explainer.explain(digits, target=[[3]] * len(digits))  # one target per sample, asked for as several are
+    np.testing.assert_array_equal(alone.relevance, single.relevance[:, None])
     several = explainer.explain(digits, target=np.tile([3, 7], (len(digits), 1)))
     assert several.relevance.shape == (len(digits), 2, *digits.shape[1:])
     assert several.target.shape == (len(digits), 2)
