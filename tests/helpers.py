@@ -239,6 +239,8 @@ class Oracle:
     epsilon: float = 1e-6
     mode: str = "plain"
     bias: str = "absorb"
+    kept: dict[str, Array] = field(default_factory=dict, compare=False)
+    """Category -> what went there of the relevance of each sample, as far as `share` was called."""
 
     @cached_property
     def parts(self) -> tuple[Array, ...]:
@@ -246,15 +248,34 @@ class Oracle:
         J, b, x = self.affine.J, self.affine.b * (self.bias != "ignore"), self.x
         return J, np.maximum(J, 0), np.minimum(J, 0), b, np.maximum(b, 0), np.minimum(b, 0), np.maximum(x, 0), np.minimum(x, 0)
 
-    def share(self, terms: Sequence[tuple[Array, Array]], b: Array | float = 0.0, R: Array | None = None) -> Array:
-        """s = R / stab(sum of J_k x_k, + b); the sum of x_k * J_k^T s, and b s spread evenly for bias = "redistribute"."""
+    def share(self, terms: Sequence[tuple[Array, Array]], b: Array | float = 0.0, R: Array | None = None, *, drop: bool = False) -> Array:
+        """s = R / stab(sum of J_k x_k, + b); the sum of x_k * J_k^T s.
+
+        With bias = "redistribute", s = 0 where z is lost in rounding, and all that this leaves of R is spread evenly; with `drop`, but where
+        z = 0. What is not passed on is added to `kept`, sample by sample.
+        """
+        R = self.R if R is None else R
         z = sum((source @ J.T for source, J in terms), np.zeros_like(self.R)) + b
-        s = (self.R if R is None else R) / stabilize(z, self.epsilon, self.mode)
-        result = sum((source * (s @ J) for source, J in terms), np.zeros_like(self.x))
+        size = sum((np.abs(source) @ np.abs(J).T for source, J in terms), np.zeros_like(self.R)) + np.abs(b)
+        stabilized, fed = stabilize(z, self.epsilon, self.mode), self.affine.ones.sum(1)
+        s = R / stabilized
         if self.bias == "redistribute":
-            fed = self.affine.ones.sum(1)
-            result = result + (b * s / np.where(fed == 0, 1, fed)) @ self.affine.ones
+            s = np.where(np.abs(z) <= 1e-4 * size, 0.0, s)
+        result = sum((source * (s @ J) for source, J in terms), np.zeros_like(self.x))
+        empty = np.where(z == 0, R, 0.0)
+        if self.bias == "redistribute":
+            rest = R - s * (z - b) - (empty if drop else 0.0)
+            result = result + (rest / np.where(fed == 0, 1, fed)) @ self.affine.ones
+            self._keep("dropped", (empty if drop else 0.0) + rest * (fed == 0))
+        else:
+            self._keep("bias", b * s)
+            self._keep("stabilizer", np.where((z == 0) | np.isinf(stabilized), 0.0, R - z * s))
+            self._keep("dropped", empty)
         return result
+
+    def _keep(self, category: str, what: Array | float) -> None:
+        total = np.broadcast_to(what, self.R.shape).sum(1)
+        self.kept[category] = self.kept.get(category, np.zeros(len(total))) + total
 
     def gradient(self) -> Array:
         return self.R @ self.affine.J
@@ -273,8 +294,9 @@ class Oracle:
         a, b = np.full_like(self.R, alpha), np.full_like(self.R, beta)
         if conserve:
             zp, zn = (sum(source @ J.T for source, J in terms) + c for terms, c in ((positive, bp), (negative, bn)))
-            a, b = np.where(zn == 0, 1.0, a), np.where(zp == 0, -1.0, b)
-        return self.share(positive, bp, a * self.R) - self.share(negative, bn, b * self.R)
+            a = np.where((zn == 0) & (zp != 0), 1.0, np.where((zp == 0) & (zn != 0), 0.0, a))
+            b = np.where((zp == 0) & (zn != 0), -1.0, np.where((zn == 0) & (zp != 0), 0.0, b))
+        return self.share(positive, bp, a * self.R, drop=not conserve) + self.share(negative, bn, -b * self.R, drop=not conserve)
 
     def window_sum(self) -> Array:
         return self._without_bias([(self.x, self.affine.ones)])
@@ -283,7 +305,8 @@ class Oracle:
         J, Jp, Jn, b, bp, bn, xp, xn = self.parts
         Wp, Wn, cp, cn = J + gamma * Jp, J + gamma * Jn, b + gamma * bp, b + gamma * bn
         z = self.x @ J.T + b
-        return self.share([(xp, Wp), (xn, Wn)], cp, self.R * (z > 0)) + self.share([(xp, Wn), (xn, Wp)], cn, self.R * (z < 0))
+        parts = [([(xp, Wp), (xn, Wn)], cp, z > 0), ([(xp, Wn), (xn, Wp)], cn, z < 0), ([], 0.0, z == 0)]
+        return sum((self.share(terms, bias, self.R * where) for terms, bias, where in parts), np.zeros_like(self.x))
 
     def classic_gamma(self, gamma: float) -> Array:
         J, Jp, _, b, bp, *_ = self.parts
@@ -303,7 +326,8 @@ class Oracle:
         return self._without_bias([(np.ones_like(self.x), self.affine.ones)])
 
     def _without_bias(self, terms: Sequence[tuple[Array, Array]], b: Array | float = 0.0) -> Array:
-        return replace(self, bias="ignore").share(terms, b)
+        """kept is shared with the copy."""
+        return replace(self, bias="redistribute" if self.bias == "redistribute" else "ignore").share(terms, b)
 
 
 # comparing ------------------------------------------------------------------------------------------------------------

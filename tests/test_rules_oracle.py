@@ -229,6 +229,9 @@ def rules(*, every_option: bool) -> dict[str, tuple[Rule, dict[str, Any], Formul
     found["zero"] = Zero(), {"epsilon": 0.0}, Oracle.epsilon_rule
     found["gradient"] = Gradient(), {}, Oracle.gradient
     biases = ("ignore", "redistribute")
+    for name, (make, formula) in WITHOUT_BIAS.items():
+        if every_option and "bias" not in name:
+            found[f"{name}, redistribute"] = make(bias="redistribute"), {"bias": "redistribute"}, formula
     for (name, (make, formula)), bias in itertools.product(WITH_BIAS.items(), biases):
         if every_option or (name, bias) in (("epsilon", "ignore"), ("zplus", "redistribute")):
             found[f"{name}, bias {bias}"] = make(bias=bias), {"bias": bias}, formula

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from onnx_lrp.composites.selectors import Predicate, Selector, by_name, by_role, by_type, first, where
 from onnx_lrp.errors import CompositeError
@@ -93,18 +93,24 @@ class Composite:
         return "\n".join(f"{str(selector).ljust(width)}  {rule}" for selector, rule in self.entries)
 
 
-def base_map(stabilizer: Stab = 1e-6) -> list[Entry]:
-    """What all LRP composites do with nodes that are neither convolution nor dense layer."""
+def only_redistribute(bias: Any, otherwise: str) -> Any:
+    """For rules without a bias of their own: "redistribute" where the composite says so, since it takes care of the stabiliser too."""
+    return bias if bias == "redistribute" else otherwise
+
+
+def base_map(stabilizer: Stab = 1e-6, bias: Any = "absorb") -> list[Entry]:
+    """What all LRP composites do with nodes that are neither convolution nor dense layer; with bias="redistribute", these conserve too."""
+    kept = only_redistribute(bias, "absorb")
     return [
         (by_role(Role.POINTWISE), Pass()),
-        (by_role(Role.SUM), Norm(stabilizer)),
-        (by_type("pool", "resize"), Norm(stabilizer)),
-        (by_type("scale"), Epsilon()),
+        (by_role(Role.SUM), Norm(stabilizer, kept)),
+        (by_type("pool", "resize"), Norm(stabilizer, kept)),
+        (by_type("scale"), Epsilon(bias=kept)),
         (by_role(Role.ROUTE), Move()),
         (by_role(Role.PRODUCT) & Selector(lambda view: view.gated, "gated"), Signal()),
         (by_role(Role.PRODUCT), Uniform(stabilizer)),
         (by_type("lrn"), Taylor(stabilizer)),
-        (by_role(Role.NORMALIZATION), Epsilon()),
+        (by_role(Role.NORMALIZATION), Epsilon(bias=kept)),
         (by_role(Role.SOFTMAX), SoftmaxTaylor()),
     ]
 
@@ -113,10 +119,11 @@ class Layered(Composite):
     """The common form: a rule for convolutions, one for dense layers, perhaps others for the lowest layers, the base map for the rest."""
 
     def __init__(self, convolution: Rule, dense: Rule, low: Iterable[Entry] = (), stabilizer: Stab = 1e-6, **maps: Maps):
-        super().__init__([*low, ("convolution", convolution), ("dense", dense), *base_map(stabilizer)], **maps)
+        bias = getattr(dense, "bias", "absorb")
+        super().__init__([*low, ("convolution", convolution), ("dense", dense), *base_map(stabilizer, bias)], **maps)
 
 
-def box(key: str, low: float | Array | None, high: float | Array | None, stabilizer: Stab) -> ZBox:
+def box(key: str, low: float | Array | None, high: float | Array | None, stabilizer: Stab, bias: Any = "ignore") -> ZBox:
     """The box rule of a composite that needs both bounds.
 
     Raises:
@@ -124,4 +131,4 @@ def box(key: str, low: float | Array | None, high: float | Array | None, stabili
     """
     if low is None or high is None:
         raise CompositeError(f"{key} needs low= and high=, the smallest and largest values that the input can have")
-    return ZBox(low, high, stabilizer)
+    return ZBox(low, high, stabilizer, only_redistribute(bias, "ignore"))

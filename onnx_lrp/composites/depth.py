@@ -35,11 +35,11 @@ class LrpTutorial(Composite):
         **maps: Maps,
     ):
         own: list[Entry] = [
-            (LAYER & first(), box(self.key, low, high, stabilizer)),
+            (LAYER & first(), box(self.key, low, high, stabilizer, bias)),
             (stage(0.0, 0.5), Gamma(gamma, stabilizer, bias)),
             (stage(0.5, 1.0), Epsilon(epsilon, bias)),
             (LAYER, Zero(bias=bias)),
-            *base_map(stabilizer),
+            *base_map(stabilizer, bias),
         ]
         super().__init__(own, **maps)
 
@@ -63,10 +63,10 @@ class DecreasingGamma(Composite):
         **maps: Maps,
     ):
         own: list[Entry] = [
-            (LAYER & first(), box(self.key, low, high, stabilizer)),
+            (LAYER & first(), box(self.key, low, high, stabilizer, bias)),
             (stage(0.0, 0.6), Gamma(gamma1, stabilizer, bias)),
             (stage(0.6, 0.8), Gamma(gamma2, stabilizer, bias)),
             (LAYER, Zero(bias=bias)),
-            *base_map(stabilizer),
+            *base_map(stabilizer, bias),
         ]
         super().__init__(own, **maps)

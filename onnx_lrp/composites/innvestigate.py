@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onnx_lrp.composites.base import Layered, Maps, Stab, box
+from onnx_lrp.composites.base import Layered, Maps, Stab, box, only_redistribute
 from onnx_lrp.composites.registry import alias, register
 from onnx_lrp.composites.selectors import LAYER, first, lowest
 from onnx_lrp.rules import AlphaBeta, Epsilon, Flat, WSquare, ZPlus
@@ -28,7 +28,7 @@ class SequentialPresetAFlat(Layered):
     """AlphaBeta(1, 0) on convolutions, Epsilon(0.1) on dense layers, Flat on the lowest layers (one, if flat_layers does not say more)."""
 
     def __init__(self, *, epsilon: Stab = 0.1, stabilizer: Stab = 1e-6, bias: Any = "absorb", flat_layers: int = 1, **maps: Maps):
-        low = [(lowest(flat_layers), Flat(stabilizer))]
+        low = [(lowest(flat_layers), Flat(stabilizer, only_redistribute(bias, "ignore")))]
         super().__init__(AlphaBeta(1.0, 0.0, stabilizer, bias), Epsilon(epsilon, bias), low, stabilizer, **maps)
 
 
@@ -47,7 +47,7 @@ class SequentialPresetBFlat(Layered):
     def __init__(
         self, *, epsilon: Stab = 0.1, stabilizer: Stab = 1e-6, bias: Any = "absorb", empty: Any = "drop", flat_layers: int = 1, **maps: Maps
     ):
-        low = [(lowest(flat_layers), Flat(stabilizer))]
+        low = [(lowest(flat_layers), Flat(stabilizer, only_redistribute(bias, "ignore")))]
         super().__init__(AlphaBeta(2.0, 1.0, stabilizer, bias, empty), Epsilon(epsilon, bias), low, stabilizer, **maps)
 
 
@@ -57,7 +57,7 @@ class DeepTaylor(Layered):
 
     def __init__(self, *, stabilizer: Stab = 1e-6, bias: Any = "ignore", **maps: Maps):
         rule = ZPlus(stabilizer, bias)
-        super().__init__(rule, rule, [(LAYER & first(), WSquare(stabilizer))], stabilizer, **maps)
+        super().__init__(rule, rule, [(LAYER & first(), WSquare(stabilizer, only_redistribute(bias, "ignore")))], stabilizer, **maps)
 
 
 @register("deep_taylor_bounded", FAMILY)
@@ -74,7 +74,7 @@ class DeepTaylorBounded(Layered):
         **maps: Maps,
     ):
         rule = ZPlus(stabilizer, bias)
-        super().__init__(rule, rule, [(LAYER & first(), box(self.key, low, high, stabilizer))], stabilizer, **maps)
+        super().__init__(rule, rule, [(LAYER & first(), box(self.key, low, high, stabilizer, bias))], stabilizer, **maps)
 
 
 alias("lrp.z", "zero")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from onnx_lrp.composites.base import Composite, Entry, Maps, base_map
+from onnx_lrp.composites.base import Composite, Entry, Maps, base_map, only_redistribute
 from onnx_lrp.composites.registry import register
 from onnx_lrp.composites.selectors import LAYER, by_role, by_type
 from onnx_lrp.errors import CompositeError, suggest
@@ -40,16 +40,17 @@ def _rules(variant: str | None, param: float | None, bias: Any) -> tuple[Rule, R
     if param is not None and not takes:
         raise CompositeError(f"lrp_toolbox's variant {name!r} takes no param")
     value = 0.0 if param is None else param
+    spread = only_redistribute(bias, "ignore")
     match _NAMES[name]:
         case "simple":
-            return Epsilon(1e-16, bias), WindowSum(1e-12), Move("split")
+            return Epsilon(1e-16, bias), WindowSum(1e-12, spread), Move("split")
         case "epsilon":
-            return Epsilon(value, bias), WindowSum(value), Move("split")
+            return Epsilon(value, bias), WindowSum(value, spread), Move("split")
         case "alphabeta":
-            return AlphaPlusBeta(value, 1e-16, bias), AlphaPlusBeta(value, 1e-16), Move("split")
+            return AlphaPlusBeta(value, 1e-16, bias), AlphaPlusBeta(value, 1e-16, spread), Move("split")
         case "flat":
-            return Flat(0.0), Flat(0.0), FlatPool()
-    return WSquare(0.0), Flat(0.0), FlatPool()
+            return Flat(0.0, spread), Flat(0.0, spread), FlatPool()
+    return WSquare(0.0, spread), Flat(0.0, spread), FlatPool()
 
 
 @register("lrp_toolbox", FAMILY)
@@ -68,6 +69,6 @@ class LrpToolbox(Composite):
             (by_type("MaxPool", "GlobalMaxPool", "ReduceMax", "ReduceMin"), maximum),
             (by_type("max_pool"), Move("split")),
             (by_type("scale", "softmax"), Pass()),
-            *base_map(1e-12),
+            *base_map(1e-12, bias),
         ]
         super().__init__(own, **maps)

@@ -65,7 +65,9 @@ def make_composite(composite: str | Composite | Rule | type[Composite], options:
     if isinstance(composite, (Composite, Rule)):
         if options:
             raise CompositeError(f"options ({', '.join(options)}) go with a composite's name, not with a composite or rule already made")
-        return Composite([(LAYER, composite), *base_map()]) if isinstance(composite, Rule) else composite
+        if isinstance(composite, Composite):
+            return composite
+        return Composite([(LAYER, composite), *base_map(bias=getattr(composite, "bias", "absorb"))])
     preset: dict[str, Any] = {}
     if isinstance(composite, str):
         kind, preset = find_composite(composite)

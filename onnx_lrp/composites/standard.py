@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from onnx_lrp.composites.base import Composite, Entry, Layered, Maps, Stab, base_map, box
+from onnx_lrp.composites.base import Composite, Entry, Layered, Maps, Stab, base_map, box, only_redistribute
 from onnx_lrp.composites.registry import alias, register
 from onnx_lrp.composites.selectors import LAYER, by_role, by_type, first
 from onnx_lrp.operators import Role
@@ -29,7 +29,7 @@ class EpsilonPlusFlat(Layered):
     """ZPlus on convolutions, Epsilon on dense layers, Flat on the first layer."""
 
     def __init__(self, *, epsilon: Stab = 1e-6, stabilizer: Stab = 1e-6, bias: Any = "absorb", **maps: Maps):
-        flat = [(LAYER & first(), Flat(stabilizer))]
+        flat = [(LAYER & first(), Flat(stabilizer, only_redistribute(bias, "ignore")))]
         super().__init__(ZPlus(stabilizer, bias), Epsilon(epsilon, bias), flat, stabilizer, **maps)
 
 
@@ -47,7 +47,7 @@ class EpsilonAlpha2Beta1Flat(Layered):
 
     def __init__(self, *, epsilon: Stab = 1e-6, stabilizer: Stab = 1e-6, bias: Any = "absorb", empty: Any = "drop", **maps: Maps):
         rule = AlphaBeta(2.0, 1.0, stabilizer, bias, empty)
-        super().__init__(rule, Epsilon(epsilon, bias), [(LAYER & first(), Flat(stabilizer))], stabilizer, **maps)
+        super().__init__(rule, Epsilon(epsilon, bias), [(LAYER & first(), Flat(stabilizer, only_redistribute(bias, "ignore")))], stabilizer, **maps)
 
 
 @register("epsilon_gamma_box", FAMILY)
@@ -65,7 +65,7 @@ class EpsilonGammaBox(Layered):
         bias: Any = "absorb",
         **maps: Maps,
     ):
-        bounded = [(by_type("convolution") & first(), box(self.key, low, high, stabilizer))]
+        bounded = [(by_type("convolution") & first(), box(self.key, low, high, stabilizer, bias))]
         super().__init__(Gamma(gamma, stabilizer, bias), Epsilon(epsilon, bias), bounded, stabilizer, **maps)
 
 
@@ -77,7 +77,7 @@ class ExcitationBackprop(Composite):
         own: list[Entry] = [
             (by_type("convolution", "dense", "scale"), ZPlus(stabilizer, bias)),
             (by_role(Role.POINTWISE), Gradient()),
-            *base_map(stabilizer),
+            *base_map(stabilizer, bias),
         ]
         super().__init__(own, **maps)
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.operators import AffineOperator, Operator, Role
-from onnx_lrp.rules.base import Relevance, Rule, Site, relevance_of
+from onnx_lrp.rules.base import Relevance, Rule, Site, is_zero, note_stabilizer, relevance_of
 from onnx_lrp.rules.linear import FULL, POSITIVE, LinearView, Part, Source
-from onnx_lrp.rules.stabilizer import TINY, Stabilizer
+from onnx_lrp.rules.spreading import is_lost, share_evenly
+from onnx_lrp.rules.stabilizer import Stabilizer
 
 if TYPE_CHECKING:
     from onnx_lrp.graph import Node
@@ -44,8 +45,16 @@ class AffineRule(Rule):
     """Base of the rules for affine nodes. Subclasses say their shares.
 
     stabilizer: a number or a Stabilizer.
-    bias: "absorb" (the bias keeps its part of the relevance), "ignore" (b = 0 in the relevance pass) or "redistribute" (each output's bias
-    part is spread evenly over the inputs that feed it, so that the layer conserves).
+    bias: "absorb" (the bias keeps its part of the relevance), "ignore" (b = 0 in the relevance pass) or "redistribute" (what no input gets,
+    the inputs share, so that the layer conserves).
+
+    With bias="redistribute", n_j the number of inputs that feed output j, and the sum over i the one over those inputs,
+
+        R_i = sum_j (z_ij + (b_j + stab(z_j) - z_j) / n_j) / stab(z_j) * R_j,
+
+    so that all of R_j leaves, the parts of the bias and of the stabiliser in equal shares. Where z_j is zero, R_i = sum_j R_j / n_j; and so
+    where z_j is no larger than its own rounding error, |z_j| <= ROUNDING * (sum_i |z_ij| + |b_j|). A layer with one input for each
+    output passes R on. Relevance that a rule drops by its option empty="drop" stays dropped.
     """
 
     roles: ClassVar[frozenset[Role]] = frozenset({Role.AFFINE})
@@ -66,6 +75,16 @@ class AffineRule(Rule):
         return str(getattr(self, "bias", "absorb"))
 
     @property
+    def redistributes(self) -> bool:
+        """Whether the inputs share what no input gets."""
+        return self.bias_mode == "redistribute"
+
+    @property
+    def drops_empty(self) -> bool:
+        """Whether an empty sign part's coefficient is dropped on purpose."""
+        return getattr(self, "empty", "conserve") == "drop"
+
+    @property
     def conserves_empty(self) -> bool:
         """Whether an empty sign part's coefficient goes to the other part."""
         return getattr(self, "empty", "drop") == "conserve"
@@ -83,6 +102,8 @@ class AffineRule(Rule):
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         relevance = relevance_of(upstream)
         view = LinearView(site, cast("AffineOperator", site.operator))
+        if self.redistributes and not self.drops_empty and site.operator.kind == "scale":
+            return {view.index: Relevance(site.e.unbroadcast(relevance.tensor, view.x, site.node.outputs[0]))}
         emitted = [share for share in (_ShareEmission.of(self, view, share, relevance) for share in self.shares()) if share is not None]
         return {view.index: combine(self, view, relevance, emitted)}
 
@@ -116,7 +137,7 @@ class _ShareEmission:
     @staticmethod
     def _bias_counts(rule: AffineRule, view: LinearView, share: Share) -> bool:
         """Whether a share of the bias alone changes what is passed on: it is spread, or it keeps the share from being empty."""
-        wanted = rule.bias_mode == "redistribute" or rule.conserves_empty
+        wanted = rule.redistributes or rule.conserves_empty
         return wanted and rule.bias_mode != "ignore" and view.bias_tensor(share.bias) is not None
 
     def _denominator(self, bias: Part | None) -> str:
@@ -156,6 +177,14 @@ class _ShareEmission:
             z, sign = e.op("Min", z, e.constant(0.0)), -1
         return self.stab.emit(e, z, sign, self._denominator(self.bias_part) if self.twin else self.z)
 
+    def is_empty(self) -> str:
+        """Where there is nothing to divide by: z is zero, or a sum of large terms of both signs that is as small as its rounding error."""
+        e, view, sign = self.view.e, self.view, self.share.sign
+        mixed = [(branch.source, branch.part) for branch in self.branches if branch.source is Source.X]
+        if sign or self.twin or not mixed or view.operator.mixed_signs(view.node):
+            return is_zero(e, self.z)
+        return is_lost(e, self.z, view.magnitude(mixed[0][1], self.bias_part))
+
     def received(self, coefficient: str | None = None) -> str:
         """The relevance that this share distributes: times its coefficient, and zero where it does not apply."""
         e, r = self.view.e, self.relevance.tensor
@@ -179,25 +208,33 @@ def _merged(branches: list[Branch]) -> list[Branch]:
 
 
 def combine(rule: AffineRule, view: LinearView, relevance: Relevance, shares: list[_ShareEmission]) -> Relevance:
-    """Emits s and the adjoint of each share, adds them up, and writes down what was not passed on."""
-    e, redistribute = view.e, rule.bias_mode == "redistribute"
+    """Emits s and the adjoint of each share, adds them up, and spreads or writes down what was not passed on."""
+    e, ledger = view.e, view.site.ledger
     by_source: dict[Source, list[str]] = {}
-    spread: list[str] = []
+    given: list[str] = []
     received = _received(rule, view, shares)
     for emission, r in zip(shares, received, strict=True):
         denominator = emission.denominator()
+        if rule.redistributes:
+            denominator = e.op("Where", emission.is_empty(), e.constant(float("inf")), denominator)
         s = e.div(r, denominator)
         for branch in emission.branches:
             by_source.setdefault(branch.source, []).append(view.adjoint(s, branch.part))
         bias = view.bias_tensor(emission.bias_part)
-        if bias and redistribute:
-            spread.append(view.operator.adjoint_ones(e, view.node, e.div(e.mul(bias, s), view.operator.fan_in(e, view.node))))
-        elif bias:
-            view.site.ledger.note("bias", e.mul(bias, s))
-        if view.site.ledger.keeps and emission.stab.epsilon:
-            view.site.ledger.note("stabilizer", e.mul(e.sub(denominator, emission.z), s))
-    if view.site.ledger.keeps:
-        _note_dropped(view, relevance, shares, received)
+        if rule.redistributes:
+            given.append(e.mul(s, e.sub(emission.z, bias) if bias else emission.z))
+        elif ledger.keeps:
+            if bias:
+                ledger.note("bias", e.mul(bias, s))
+            note_stabilizer(view.site, emission.z, denominator, s)
+    taken = _taken(view, shares, received) if rule.redistributes or ledger.keeps else ""
+    spread: list[str] = []
+    if rule.redistributes:
+        whole = taken if rule.drops_empty else relevance.tensor
+        if whole:
+            spread.append(share_evenly(view.site, e.sub(whole, e.sum(given)) if given else whole))
+    if ledger.keeps and (rule.drops_empty or not rule.redistributes):
+        ledger.note("dropped", e.sub(relevance.tensor, taken) if taken else relevance.tensor)
     terms = []
     for source, adjoints in by_source.items():
         total = e.sum(adjoints)
@@ -220,14 +257,11 @@ def _received(rule: AffineRule, view: LinearView, shares: list[_ShareEmission]) 
     return result
 
 
-def _note_dropped(view: LinearView, relevance: Relevance, shares: list[_ShareEmission], received: list[str]) -> None:
-    """The relevance minus what the shares distributed: sign parts that are left out, outputs that no share takes, divisions by zero."""
+def _taken(view: LinearView, shares: list[_ShareEmission], received: list[str]) -> str:
+    """What the shares distribute, but where they have nothing to distribute to: the denominator is zero. '' without shares."""
     e = view.e
-    taken = []
-    for emission, r in zip(shares, received, strict=True):
-        zero = e.op("Less", e.op("Abs", emission.z), e.constant(TINY))
-        taken.append(e.op("Where", zero, e.constant(0.0), r) if emission.stab.epsilon == 0 else r)
-    view.site.ledger.note("dropped", e.sub(relevance.tensor, e.sum(taken)) if taken else relevance.tensor)
+    taken = [e.op("Where", is_zero(e, emission.z), e.constant(0.0), r) for emission, r in zip(shares, received, strict=True)]
+    return e.sum(taken) if taken else ""
 
 
 __all__ = ["AffineRule", "Bias", "Branch", "Share"]

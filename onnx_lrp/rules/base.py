@@ -103,13 +103,23 @@ def relevance_of(upstream: list[Relevance | None]) -> Relevance:
     return found[0]
 
 
+def is_zero(e: Emitter, z: str) -> str:
+    """Emits where a denominator counts as zero."""
+    return e.op("Less", e.op("Abs", z), e.constant(TINY))
+
+
+def note_stabilizer(site: Site, z: str, denominator: str, s: str) -> None:
+    """Writes down the stabiliser's part of s = R / denominator: (denominator - z) s, where z is not zero."""
+    e = site.e
+    part = e.mul(e.sub(denominator, z), s)
+    site.ledger.note("stabilizer", e.op("Where", is_zero(e, z), e.constant(0.0), part))
+
+
 def note_division(site: Site, stab: Stabilizer, r: str, z: str, denominator: str) -> None:
-    """Writes down what R / stab(z) in place of R / z kept: the stabiliser's part; without one, R wherever z is zero."""
+    """Writes down what R / stab(z) in place of R / z kept: the stabiliser's part, and as dropped R wherever z is zero."""
     if not site.ledger.keeps:
         return
     e = site.e
     if stab.epsilon:
-        site.ledger.note("stabilizer", e.mul(e.sub(denominator, z), e.div(r, denominator)))
-    else:
-        zero = e.op("Less", e.op("Abs", z), e.constant(TINY))
-        site.ledger.note("dropped", e.op("Where", zero, r, e.constant(0.0)))
+        note_stabilizer(site, z, denominator, e.div(r, denominator))
+    site.ledger.note("dropped", e.op("Where", is_zero(e, z), r, e.constant(0.0)))

@@ -9,7 +9,10 @@ from onnx_lrp.errors import CompositeError
 from onnx_lrp.graph import Node
 from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.operators.activation import PointwiseOperator, ReluOperator
+from onnx_lrp.operators.combine import SumOperator
 from onnx_lrp.rules.base import Relevance, Rule, Site, note_division, relevance_of
+from onnx_lrp.rules.lrp import Epsilon
+from onnx_lrp.rules.spreading import share_sum
 from onnx_lrp.rules.stabilizer import Stabilizer
 
 _ALL = frozenset(Role) - {Role.STOP}
@@ -27,7 +30,9 @@ class Gradient(Rule):
     conserving: ClassVar[bool] = False
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
-        return {index: Relevance(tensor) for index, tensor in site.operator.gradient(site.e, site.node, _tensors(upstream)).items()}
+        passed = {index: Relevance(tensor) for index, tensor in site.operator.gradient(site.e, site.node, _tensors(upstream)).items()}
+        _note_rest(site, upstream, passed)
+        return passed
 
 
 @dataclass(frozen=True)
@@ -85,17 +90,26 @@ class Norm(Rule):
     """x * J^T [R / stab(y)] for each input x (for sums and pools: each summand gets its part of the total).
 
     Conserves for every function that is homogeneous of degree one, such as sums, means and Lp norms, by Euler's theorem.
+
+    bias: "absorb", or "redistribute": what no input gets, the inputs share evenly, as in the rules for affine nodes.
     """
 
     stabilizer: float | Stabilizer = 1e-6
+    bias: Literal["absorb", "redistribute"] = "absorb"
     roles: ClassVar[frozenset[Role]] = frozenset({Role.SUM, Role.AFFINE, Role.NORMALIZATION, Role.SOFTMAX})
 
     def __post_init__(self) -> None:
         Stabilizer.of(self.stabilizer)
+        if self.bias not in ("absorb", "redistribute"):
+            raise CompositeError(f'Norm: bias is "absorb" or "redistribute", not {self.bias!r}')
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        if self.bias == "redistribute" and isinstance(site.operator, AffineOperator):
+            return Epsilon(self.stabilizer, "redistribute").propagate(site, upstream)
+        if self.bias == "redistribute" and isinstance(site.operator, SumOperator):
+            return share_sum(site, relevance_of(upstream), Stabilizer.of(self.stabilizer))
         shared, s = share_by_contribution(site, relevance_of(upstream), Stabilizer.of(self.stabilizer))
-        if site.ledger.keeps and site.operator.role in (Role.NORMALIZATION, Role.SOFTMAX):
+        if site.operator.role in (Role.NORMALIZATION, Role.SOFTMAX):
             _note_rest(site, upstream, shared)
         elif isinstance(site.operator, AffineOperator) and (bias := site.operator.bias(site.node, site.e.graph)) is not None:
             site.ledger.note("bias", site.e.mul(site.operator.broadcast_bias(site.e, site.node, bias), s))
@@ -117,17 +131,9 @@ def share_by_contribution(site: Site, relevance: Relevance, stab: Stabilizer, fa
 
 
 def _note_rest(site: Site, upstream: list[Relevance | None], passed: dict[int, Relevance]) -> None:
-    """Books what a rule that does not conserve by its definition neither passed on nor lost to the stabiliser."""
-    from onnx_lrp.rules.ledger import total_of
-
-    e, ledger = site.e, site.ledger
-    rest = total_of(e, relevance_of(upstream).tensor)
-    for relevance in passed.values():
-        rest = e.sub(rest, total_of(e, relevance.tensor))
-    sums = getattr(ledger, "sums", {})
-    for noted in sums.get("stabilizer", []):
-        rest = e.sub(rest, noted)
-    sums.setdefault("rule", []).append(rest)
+    """Books under "rule" what a rule that does not conserve by its definition neither passed on nor lost to the stabiliser."""
+    if site.ledger.keeps:
+        site.ledger.note_rest([r.tensor for r in upstream if r is not None], [r.tensor for r in passed.values()])
 
 
 @dataclass(frozen=True)
@@ -227,8 +233,7 @@ class SoftmaxTaylor(Rule):
             rest = e.sub(relevance.tensor, e.mul(y, e.reduce_sum(relevance.tensor, [int(node.attributes.get("axis", -1))])))
             finite = e.op("Where", e.op("IsInf", x), e.constant(0.0), x)  # masked positions are minus infinity
             passed = Relevance(e.mul(finite, rest), vanishes=True)
-        if site.ledger.keeps:
-            _note_rest(site, upstream, {0: passed})
+        _note_rest(site, upstream, {0: passed})
         return {0: passed}
 
 
@@ -241,8 +246,7 @@ class Taylor(Rule):
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         shared, _ = share_by_contribution(site, relevance_of(upstream), Stabilizer.of(self.stabilizer))
-        if site.ledger.keeps:
-            _note_rest(site, upstream, shared)
+        _note_rest(site, upstream, shared)
         return shared
 
 
@@ -262,7 +266,9 @@ class GuidedBackprop(_ReluRule):
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         positive = site.e.op("Relu", relevance_of(upstream).tensor)
-        return {index: Relevance(t) for index, t in site.operator.gradient(site.e, site.node, [positive]).items()}
+        passed = {index: Relevance(t) for index, t in site.operator.gradient(site.e, site.node, [positive]).items()}
+        _note_rest(site, upstream, passed)
+        return passed
 
 
 @dataclass(frozen=True)
@@ -270,7 +276,9 @@ class Deconvnet(_ReluRule):
     """R+ at a ReLU, whatever its input (Zeiler and Fergus 2014)."""
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
-        return {0: Relevance(site.e.op("Relu", relevance_of(upstream).tensor))}
+        passed = {0: Relevance(site.e.op("Relu", relevance_of(upstream).tensor))}
+        _note_rest(site, upstream, passed)
+        return passed
 
 
 @dataclass(frozen=True)
@@ -286,4 +294,6 @@ class BetaSmooth(_ReluRule):
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         e = site.e
         gate = e.op("Sigmoid", e.scale(site.node.input(0), self.beta))
-        return {0: Relevance(e.mul(relevance_of(upstream).tensor, gate))}
+        passed = {0: Relevance(e.mul(relevance_of(upstream).tensor, gate))}
+        _note_rest(site, upstream, passed)
+        return passed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from onnx_lrp.errors import CompositeError
@@ -10,8 +11,14 @@ if TYPE_CHECKING:
     from onnx_lrp.emitter import Emitter
 
 CATEGORIES = ("bias", "stabilizer", "stop", "dropped", "rule")
-"""What may keep relevance: the bias, the stabiliser, a stop (constants, inputs that are not explained), a sign part that a rule drops
-(negative where the rule makes relevance grow), and rules that do not conserve by their definition."""
+"""What may keep relevance.
+
+bias: b_j s_j, and what a normalisation does not multiply its input by (mean and shift).
+stabilizer: (stab(z_j) - z_j) s_j.
+stop: what went to a constant, to padding, to an input that is not explained, or to a Stop rule.
+dropped: R_j where the rule has nothing to divide among the inputs (its denominator z_j is zero: no input counts, or they cancel), and
+    what its coefficients do not add up to there (negative where the rule makes relevance grow). The empty sign parts of ZPlus and AlphaBeta.
+rule: what rules that do not conserve by their definition made or lost: gradients, Taylor expansions, softmax."""
 
 
 class Ledger:
@@ -21,6 +28,9 @@ class Ledger:
 
     def note(self, category: str, tensor: str) -> None:
         """Adds the sum of a tensor to what this node gave to a category."""
+
+    def note_rest(self, received: Sequence[str], passed: Sequence[str]) -> None:
+        """Adds to the category "rule" what was received and neither passed on nor noted for the stabiliser or as dropped."""
 
 
 class KeepingLedger(Ledger):
@@ -36,6 +46,11 @@ class KeepingLedger(Ledger):
         if category not in (*CATEGORIES, "received", "passed"):
             raise CompositeError(f"unknown category of the account: {category}")
         self.sums.setdefault(category, []).append(total_of(self.e, tensor))
+
+    def note_rest(self, received: Sequence[str], passed: Sequence[str]) -> None:
+        total = self.e.sum([total_of(self.e, tensor) for tensor in received])
+        gone = [total_of(self.e, tensor) for tensor in passed] + self.sums.get("stabilizer", []) + self.sums.get("dropped", [])
+        self.sums.setdefault("rule", []).append(self.e.sub(total, self.e.sum(gone)) if gone else total)
 
 
 def total_of(e: Emitter, tensor: str) -> str:

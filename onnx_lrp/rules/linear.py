@@ -131,6 +131,18 @@ class LinearView:
         added = self.bias_tensor(bias)
         return self.e.add(y, added) if added else y
 
+    def magnitude(self, part: Part, bias: Part | None = None, further: str = "") -> str:
+        """Emits the sum of the absolute values of all terms of J(part of W) x + part of b; `further` is added to |x|."""
+        e = self.e
+        x = self.x if self.x_nonnegative else e.op("Abs", self.x)
+        x = e.add(x, further) if further else x
+        if part == ONES:
+            y = self.operator.apply_ones(e, self.node, x)
+        else:
+            y = self.operator.apply(e, self.node, x, e.op("Abs", self._part(self.weight, part)) if self.weight is not None else None)
+        added = self.bias_tensor(bias)
+        return e.add(y, e.op("Abs", added)) if added else y
+
     def adjoint(self, s: str, part: Part) -> str:
         """Emits J(part of W)^T s."""
         part = self._known(part)

@@ -18,6 +18,7 @@ from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.rules.affine import AffineRule, Bias, Branch, Share
 from onnx_lrp.rules.base import Relevance, Site, note_division, relevance_of
 from onnx_lrp.rules.linear import FULL, NEGATIVE, ONES, POSITIVE, SQUARE, LinearView, Source, boosted, bounds
+from onnx_lrp.rules.spreading import is_lost, share_evenly
 from onnx_lrp.rules.stabilizer import Stabilizer
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Epsilon(AffineRule):
         if site.operator.role is not Role.NORMALIZATION:
             return super().propagate(site, upstream)
         e, relevance = site.e, relevance_of(upstream)
+        if self.redistributes:  # with its statistics held constant it has one input for each output
+            return {0: Relevance(relevance.tensor)}
         x, y = site.node.input(0), site.node.outputs[0]
         denominator = self.stab.emit(e, y)
         s = e.div(relevance.tensor, denominator)
@@ -192,13 +195,13 @@ class WSquare(AffineRule):
     """J(W^2)^T [R / stab(J(W^2) 1)] (Montavon et al. 2017). The bias is left out; bias="square" adds b^2 to the denominator."""
 
     stabilizer: float | Stabilizer = 1e-6
-    bias: Literal["ignore", "square"] = "ignore"
+    bias: Literal["ignore", "square", "redistribute"] = "ignore"
     parts_signs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.stab  # noqa: B018 - raises for a bad stabiliser
         if self.bias not in ("ignore", "square", "absorb", "redistribute"):
-            raise CompositeError(f'WSquare: bias is "ignore" or "square", not {self.bias!r}')
+            raise CompositeError(f'WSquare: bias is "ignore", "square" or "redistribute", not {self.bias!r}')
 
     def shares(self) -> Sequence[Share]:
         return [Share((Branch(ONE, SQUARE),), SQUARE if self.bias == "square" else None, sign=1)]
@@ -268,9 +271,16 @@ class ZBox(AffineRule):
         bias = view.bias_tensor(FULL)
         z = e.sub(site.node.outputs[0], e.sum([*constant, *([bias] if bias else [])]))
         denominator = self.stab.emit(e, z)
+        if self.redistributes:
+            largest = e.mul(one, e.op("Max", e.op("Abs", low), e.op("Abs", high)))
+            lost = is_lost(e, z, view.magnitude(FULL, FULL, largest))
+            denominator = e.op("Where", lost, e.constant(float("inf")), denominator)
         s = e.div(relevance.tensor, denominator)
         result = e.mul(e.sub(view.x, high), view.adjoint(s, FULL))
         if parts[0][1] is not None:
             result = e.add(result, e.mul(e.sub(high, low), view.adjoint(s, POSITIVE)))
-        note_division(site, self.stab, relevance.tensor, z, denominator)
+        if self.redistributes:
+            result = e.add(result, share_evenly(site, e.sub(relevance.tensor, e.mul(s, z))))
+        else:
+            note_division(site, self.stab, relevance.tensor, z, denominator)
         return {view.index: Relevance(result)}
