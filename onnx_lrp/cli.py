@@ -265,6 +265,10 @@ def explain(
             help="Also draw relevance on top of the picture. Default: for photos, not for arrays.",
         ),
     ] = None,
+    account: Annotated[
+        bool,
+        typer.Option("--account", rich_help_panel=_WHAT, help="Also print where relevance went, and which nodes lose most of it and why."),
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=_HOW)] = None,
     providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=_HOW)] = Providers.AUTO,
 ) -> None:
@@ -299,6 +303,7 @@ def explain(
         layers=layers,
         threads=threads,
         providers=providers.value,
+        account=account,
     )
     raise typer.Exit(run(request))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from onnx_lrp.advice import settings
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.conservation import Conservation, Entry
@@ -317,7 +318,8 @@ class Explainer:
                 continue
             kept = {category: sum((values[t] for t in tensors), zero) for category, tensors in sums[step.view.name].items()}
             received, passed = kept.pop("received", zero), kept.pop("passed", zero)
-            entries.append(Entry(step.view.name, step.view.op, str(step.rule), received, passed, kept))
+            advice = settings(step.rule, step.view) if step.rule is not None else {}
+            entries.append(Entry(step.view.name, step.view.op, str(step.rule), received, passed, kept, advice))
         inputs = sum((values[t] for t in totals[1:]), zero)
         return Conservation(seed, inputs, entries, conserving)
 

@@ -251,8 +251,8 @@ class Oracle:
     def share(self, terms: Sequence[tuple[Array, Array]], b: Array | float = 0.0, R: Array | None = None, *, drop: bool = False) -> Array:
         """s = R / stab(sum of J_k x_k, + b); the sum of x_k * J_k^T s.
 
-        With bias = "redistribute", s = 0 where z is lost in rounding, and all that this leaves of R is spread evenly; with `drop`, but where
-        z = 0. What is not passed on is added to `kept`, sample by sample.
+        With bias = "redistribute", s = 0 where z is lost in rounding, and all that this leaves of R is spread evenly, with `drop` but
+        where z = 0. What is not passed on is added to `kept`, sample by sample.
         """
         R = self.R if R is None else R
         z = sum((source @ J.T for source, J in terms), np.zeros_like(self.R)) + b
@@ -340,5 +340,3 @@ def check_close(got: Array, want: Array, tolerance: float, what: str = "relevanc
     largest = float(np.abs(want).max(initial=0.0))
     worst = float(np.abs(got - want).max(initial=0.0))
     assert worst <= tolerance * largest + 1e-12, f"{what}: off by {worst:.3g} of {largest:.3g}"
-
-

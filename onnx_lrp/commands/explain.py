@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
+from onnx_lrp.commands.account import print_account
 from onnx_lrp.commands.drawing import Style, draw, draw_tokens
 from onnx_lrp.commands.files import Folder, WriteError
 from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare
@@ -68,6 +69,7 @@ class Request:
     layers: bool = False
     threads: int | None = None
     providers: str = "auto"
+    account: bool = False
 
 
 def run(request: Request) -> int:
@@ -193,6 +195,8 @@ class _Job:
                     self._tell_layers(summary, explanation, row, path.stem + number)
                 if "png" in self.formats:
                     self._draw(explanation, row, item, feeds, path.stem + number)
+            if self.request.account:
+                print_account(explanation.conservation)
             if self.array_formats:
                 kept.append(explanation)
         arrays = gather(kept) if kept else {}

@@ -226,7 +226,8 @@ def combine(rule: AffineRule, view: LinearView, relevance: Relevance, shares: li
         elif ledger.keeps:
             if bias:
                 ledger.note("bias", e.mul(bias, s))
-            note_stabilizer(view.site, emission.z, denominator, s)
+            if emission.stab.epsilon:
+                note_stabilizer(view.site, emission.z, denominator, s)
     taken = _taken(view, shares, received) if rule.redistributes or ledger.keeps else ""
     spread: list[str] = []
     if rule.redistributes:

@@ -16,8 +16,8 @@ CATEGORIES = ("bias", "stabilizer", "stop", "dropped", "rule")
 bias: b_j s_j, and what a normalisation does not multiply its input by (mean and shift).
 stabilizer: (stab(z_j) - z_j) s_j.
 stop: what went to a constant, to padding, to an input that is not explained, or to a Stop rule.
-dropped: R_j where the rule has nothing to divide among the inputs (its denominator z_j is zero: no input counts, or they cancel), and
-    what its coefficients do not add up to there (negative where the rule makes relevance grow). The empty sign parts of ZPlus and AlphaBeta.
+dropped: R_j where the rule has nothing to divide among the inputs: its denominator z_j is zero, since no input counts (the empty sign
+    parts of ZPlus and AlphaBeta) or they cancel. Times the part's coefficient: negative where AlphaBeta makes relevance grow.
 rule: what rules that do not conserve by their definition made or lost: gradients, Taylor expansions, softmax."""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from onnx_lrp.operators import AffineOperator
 from onnx_lrp.rules.base import Relevance, Site
 
 if TYPE_CHECKING:
     from onnx_lrp.emitter import Emitter
+    from onnx_lrp.operators import AffineOperator
     from onnx_lrp.rules.stabilizer import Stabilizer
 
 ROUNDING = 1e-4
@@ -26,9 +26,7 @@ def share_evenly(site: Site, amount: str) -> str:
 
     What falls on outputs that no input feeds (windows of padding) goes nowhere, and is written down as dropped.
     """
-    e, node, operator = site.e, site.node, site.operator
-    if not isinstance(operator, AffineOperator):
-        raise AssertionError(f"{node.op} is not affine")
+    e, node, operator = site.e, site.node, cast("AffineOperator", site.operator)
     count = operator.fan_in(e, node)
     if site.ledger.keeps:
         fed = e.op("Greater", count, e.constant(0.0))
