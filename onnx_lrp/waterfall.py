@@ -36,7 +36,7 @@ def plot_accounts(accounts: Mapping[str, Conservation], title: str | None = None
     for axes, (name, account) in zip(figure.subplots(len(accounts), 1, squeeze=False)[:, 0], accounts.items(), strict=True):
         _waterfall(axes, account)
         if name:
-            axes.set_title(_plain(name), fontsize=10, color=_SOFT_INK, loc="left")
+            axes.set_title(_plain(name), fontsize=10, color=_SOFT_INK, loc="left", pad=8)
     _head(figure, title)
     return figure
 
@@ -61,11 +61,12 @@ def _waterfall(axes: Axes, account: Conservation) -> None:
         axes.plot([place - 0.31, place + 0.69], [level, level], color=_SOFT_INK, linewidth=0.8, zorder=1)
     texts = [f"{ends['seed']:.4g}", *(_step(-value) for value in steps.values()), f"{ends['inputs']:.4g}"]
     tops = [max(bar.get_y(), bar.get_y() + bar.get_height()) for bar in bars]
-    span = max(*tops, 0.0) - min(*(min(bar.get_y(), bar.get_y() + bar.get_height()) for bar in bars), 0.0) or 1.0
+    low, high = min(0.0, ends["inputs"], *levels), max(0.0, ends["inputs"], *levels)
+    span = high - low or 1.0
     for place, (top, text) in enumerate(zip(tops, texts, strict=True)):
         axes.text(place, top + 0.02 * span, text.replace("-", "−"), ha="center", va="bottom", fontsize=9, color=_SOFT_INK)
     axes.axhline(0, color=_INK, linewidth=0.8)
-    axes.margins(y=0.12)
+    axes.set_ylim(low - 0.03 * span * (low < 0), high + 0.16 * span)  # room for the numbers
     axes.set_ylabel(unit, color=_SOFT_INK)
     _tidy(axes, bottom=True)
     axes.tick_params(axis="x", length=0, colors=_INK)

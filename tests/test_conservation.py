@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -351,3 +353,16 @@ def test_account_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert inputs[1].split()[-1] == "100.000"
     assert "largest losses" not in printed[1]
     assert "% of the seed" not in printed[2]
+
+
+def test_the_example_draws_its_picture(tmp_path: Path) -> None:
+    script = Path(__file__).parents[1] / "examples" / "conservation.py"
+    done = subprocess.run([sys.executable, script, "-o", tmp_path / "account.png"], capture_output=True, text=True, timeout=300, check=True)
+    assert (tmp_path / "account.png").read_bytes().startswith(b"\x89PNG")
+    assert "inputs 100.0 %, bias 0.0 %" in done.stdout
+
+
+def test_the_picture_in_the_documentation_exists() -> None:
+    docs = Path(__file__).parents[1] / "docs"
+    assert "images/conservation.png" in (docs / "conservation.md").read_text()
+    assert (docs / "images" / "conservation.png").stat().st_size < 200_000
