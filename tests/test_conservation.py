@@ -18,7 +18,7 @@ from test_rules_oracle import CASES as RULES_ON_LAYERS
 
 from onnx_lrp import COMPOSITES, Explainer, InputError
 from onnx_lrp.cli import main
-from onnx_lrp.composites import Composite, base_map, by_role
+from onnx_lrp.composites import Composite, base_map, by_role, option_names
 from onnx_lrp.conservation import Conservation
 from onnx_lrp.operators import Role
 from onnx_lrp.rules import (
@@ -171,11 +171,21 @@ def test_halves_of_a_product() -> None:
 # maps that conserve ---------------------------------------------------------------------------------------------------
 
 
+def options_of(key: str, low: float, high: float) -> dict[str, float]:
+    """The options that a composite cannot do without."""
+    return {"low": low, "high": high} if {"low", "high"} <= set(option_names(COMPOSITES[key])) else {}
+
+
 def conserving_composites() -> dict[str, dict[str, Any]]:
+    """Every composite that can redistribute, with the options that make it conserve.
+
+    excitation_backprop has the gradient at activations, and Caffe's formulas drop empty sign parts.
+    """
     found: dict[str, dict[str, Any]] = {}
-    for key in ("epsilon", "epsilon_plus", "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsilon_alpha2_beta1_flat", "epsilon_gamma_box"):
-        options = {"bias": "redistribute"} | ({"empty": "conserve"} if "alpha" in key else {})
-        found[key] = options | ({"low": -5.0, "high": 5.0} if "box" in key else {})
+    for key, kind in COMPOSITES.items():
+        known = option_names(kind)
+        if "bias" in known and key != "excitation_backprop" and not key.startswith("caffe"):
+            found[key] = options_of(key, -5.0, 5.0) | {"bias": "redistribute"} | ({"empty": "conserve"} if "empty" in known else {})
     return found
 
 
@@ -198,7 +208,7 @@ def test_redistributed_relevance_arrives(shared_data: Path, key: str) -> None:
         check_conserves(account)
     with np.load(shared_data / "zennit" / "squeezenet.npz") as reference:
         x = reference["x"].astype(np.float32)
-    bounds = {"low": -123.0, "high": 151.0} if "box" in key else {}
+    bounds = options_of(key, -123.0, 151.0)
     check_conserves(account_of(shared_data / "squeezenet" / "squeezenet_fp16.onnx", x, key, **(options | bounds)))
 
 
@@ -271,7 +281,7 @@ def test_zeros_in_a_net_with_normalisations(case: str, rule: Rule) -> None:
 @pytest.mark.parametrize("key", COMPOSITES)
 @pytest.mark.parametrize("case", CASES)
 def test_zeros_under_every_composite(case: str, key: str) -> None:
-    options = {"low": -4.0, "high": 4.0} if key == "epsilon_gamma_box" else {}
+    options = options_of(key, -4.0, 4.0)
     x = normal("zeros", 2, 2, 8, 8) * (case not in ("input", "everything"))
     account = account_of(normalised_net(case), x, key, seed="one", target=1, **options)
     assert np.isfinite(account.inputs).all()
@@ -342,7 +352,19 @@ def test_account_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         np.save(tmp_path / "digits.npy", data["images"][:2])
     words = ["onnx-lrp", "explain", str(DEMO / "digits.onnx"), str(tmp_path / "digits.npy"), "--format", "npz", "-o", str(tmp_path / "out")]
     printed = []
-    for more in (["--account"], ["--account", "--bias", "redistribute", "-c", "epsilon_alpha2_beta1", "--empty", "conserve"], []):
+    for more in (
+        ["--account"],
+        [
+            "--account",
+            "-c",
+            "epsilon_alpha2_beta1",
+            "--option",
+            "bias=redistribute",
+            "--option",
+            "empty=conserve",
+        ],
+        [],
+    ):
         monkeypatch.setattr("sys.argv", [*words, *more])
         with pytest.raises(SystemExit) as ended:
             main()

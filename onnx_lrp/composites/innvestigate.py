@@ -19,17 +19,19 @@ FAMILY = "iNNvestigate's presets"
 class SequentialPresetA(Layered):
     """AlphaBeta(1, 0) on convolutions, Epsilon(0.1) on dense layers."""
 
-    def __init__(self, *, epsilon: Stab = 0.1, stabilizer: Stab = 1e-6, bias: Any = "absorb", **maps: Maps):
-        super().__init__(AlphaBeta(1.0, 0.0, stabilizer, bias), Epsilon(epsilon, bias), (), stabilizer, **maps)
+    def __init__(self, *, epsilon: Stab = 0.1, stabilizer: Stab = 1e-6, bias: Any = "absorb", empty: Any = "drop", **maps: Maps):
+        super().__init__(AlphaBeta(1.0, 0.0, stabilizer, bias, empty), Epsilon(epsilon, bias), (), stabilizer, **maps)
 
 
 @register("sequential_preset_a_flat", FAMILY)
 class SequentialPresetAFlat(Layered):
     """AlphaBeta(1, 0) on convolutions, Epsilon(0.1) on dense layers, Flat on the lowest layers (one, if flat_layers does not say more)."""
 
-    def __init__(self, *, epsilon: Stab = 0.1, stabilizer: Stab = 1e-6, bias: Any = "absorb", flat_layers: int = 1, **maps: Maps):
+    def __init__(
+        self, *, epsilon: Stab = 0.1, stabilizer: Stab = 1e-6, bias: Any = "absorb", empty: Any = "drop", flat_layers: int = 1, **maps: Maps
+    ):
         low = [(lowest(flat_layers), Flat(stabilizer, only_redistribute(bias, "ignore")))]
-        super().__init__(AlphaBeta(1.0, 0.0, stabilizer, bias), Epsilon(epsilon, bias), low, stabilizer, **maps)
+        super().__init__(AlphaBeta(1.0, 0.0, stabilizer, bias, empty), Epsilon(epsilon, bias), low, stabilizer, **maps)
 
 
 @register("sequential_preset_b", FAMILY)

@@ -47,7 +47,7 @@ def _rules(variant: str | None, param: float | None, bias: Any) -> tuple[Rule, R
         case "epsilon":
             return Epsilon(value, bias), WindowSum(value, spread), Move("split")
         case "alphabeta":
-            return AlphaPlusBeta(value, 1e-16, bias), AlphaPlusBeta(value, 1e-16, spread), Move("split")
+            return AlphaPlusBeta(value, 1e-16, bias), AlphaPlusBeta(value, 1e-16, only_redistribute(bias, "absorb")), Move("split")
         case "flat":
             return Flat(0.0, spread), Flat(0.0, spread), FlatPool()
     return WSquare(0.0, spread), Flat(0.0, spread), FlatPool()

@@ -47,7 +47,9 @@ class EpsilonAlpha2Beta1Flat(Layered):
 
     def __init__(self, *, epsilon: Stab = 1e-6, stabilizer: Stab = 1e-6, bias: Any = "absorb", empty: Any = "drop", **maps: Maps):
         rule = AlphaBeta(2.0, 1.0, stabilizer, bias, empty)
-        super().__init__(rule, Epsilon(epsilon, bias), [(LAYER & first(), Flat(stabilizer, only_redistribute(bias, "ignore")))], stabilizer, **maps)
+        super().__init__(
+            rule, Epsilon(epsilon, bias), [(LAYER & first(), Flat(stabilizer, only_redistribute(bias, "ignore")))], stabilizer, **maps
+        )
 
 
 @register("epsilon_gamma_box", FAMILY)
