@@ -288,7 +288,7 @@ class Oracle:
         _, Jp, Jn, _, bp, _, xp, xn = self.parts
         return self.share([(xp, Jp), (xn, Jn)], bp)
 
-    def alpha_beta(self, alpha: float, beta: float, *, conserve: bool = False) -> Array:
+    def alpha_beta(self, alpha: float, beta: float, *, conserve: bool = False, drop: bool = True) -> Array:
         _, Jp, Jn, _, bp, bn, xp, xn = self.parts
         positive, negative = [(xp, Jp), (xn, Jn)], [(xp, Jn), (xn, Jp)]
         a, b = np.full_like(self.R, alpha), np.full_like(self.R, beta)
@@ -296,7 +296,8 @@ class Oracle:
             zp, zn = (sum(source @ J.T for source, J in terms) + c for terms, c in ((positive, bp), (negative, bn)))
             a = np.where((zn == 0) & (zp != 0), 1.0, np.where((zp == 0) & (zn != 0), 0.0, a))
             b = np.where((zp == 0) & (zn != 0), -1.0, np.where((zn == 0) & (zp != 0), 0.0, b))
-        return self.share(positive, bp, a * self.R, drop=not conserve) + self.share(negative, bn, -b * self.R, drop=not conserve)
+        drop = drop and not conserve
+        return self.share(positive, bp, a * self.R, drop=drop) + self.share(negative, bn, -b * self.R, drop=drop)
 
     def window_sum(self) -> Array:
         return self._without_bias([(self.x, self.affine.ones)])

@@ -201,7 +201,7 @@ WITH_BIAS: dict[str, tuple[Callable[..., Rule], Formula]] = {
     "alpha1beta0": (lambda **o: AlphaBeta(1, 0, **o), lambda o: o.alpha_beta(1, 0)),
     "alpha3beta2 conserve": (lambda **o: AlphaBeta(3, 2, empty="conserve", **o), lambda o: o.alpha_beta(3, 2, conserve=True)),
     "alpha1beta0 conserve": (lambda **o: AlphaBeta(1, 0, empty="conserve", **o), lambda o: o.alpha_beta(1, 0, conserve=True)),
-    "alpha 1/4 plus beta 3/4": (lambda **o: AlphaPlusBeta(0.25, **o), lambda o: o.alpha_beta(0.25, -0.75)),
+    "alpha 1/4 plus beta 3/4": (lambda **o: AlphaPlusBeta(0.25, **o), lambda o: o.alpha_beta(0.25, -0.75, drop=False)),
     "gamma": (Gamma, lambda o: o.gamma(0.25)),
     "gamma 2": (lambda **o: Gamma(2.0, **o), lambda o: o.gamma(2.0)),
     "gamma 0": (lambda **o: Gamma(0.0, **o), lambda o: o.gamma(0.0)),
