@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnx_lrp.operators import Role
-from onnx_lrp.rules import AffineRule, AlphaBeta, Epsilon, Norm, Rule, Stop, Taylor, WSquare
+from onnx_lrp.rules import AffineRule, AlphaBeta, Epsilon, Norm, Rule, Stop, WSquare
 
 if TYPE_CHECKING:
     from onnx_lrp.plan import NodeView
@@ -67,6 +67,6 @@ def _pass_on(view: NodeView) -> str:
 
 
 def _rule(rule: Rule, view: NodeView) -> str:
-    if not rule.conserving and not isinstance(rule, Taylor):
+    if not rule.conserving:
         return "gradients do not conserve, by design; an LRP composite does"
     return f"{type(rule).__name__} does not conserve here, by design; {_pass_on(view)} does"

@@ -55,6 +55,8 @@ def walk(
             raise
         for relevance in filter(None, upstream):
             ledger.note("received", relevance.tensor)
+        if not rule.conserving and ledger.keeps:
+            ledger.note_rest([arrived.tensor for arrived in upstream if arrived], [relevance.tensor for relevance in passed.values()])
         for index, relevance in passed.items():
             if index in targets:
                 arriving.setdefault(node.inputs[index], []).append(relevance)

@@ -30,9 +30,7 @@ class Gradient(Rule):
     conserving: ClassVar[bool] = False
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
-        passed = {index: Relevance(tensor) for index, tensor in site.operator.gradient(site.e, site.node, _tensors(upstream)).items()}
-        _note_rest(site, upstream, passed)
-        return passed
+        return {index: Relevance(tensor) for index, tensor in site.operator.gradient(site.e, site.node, _tensors(upstream)).items()}
 
 
 @dataclass(frozen=True)
@@ -266,9 +264,7 @@ class GuidedBackprop(_ReluRule):
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         positive = site.e.op("Relu", relevance_of(upstream).tensor)
-        passed = {index: Relevance(t) for index, t in site.operator.gradient(site.e, site.node, [positive]).items()}
-        _note_rest(site, upstream, passed)
-        return passed
+        return {index: Relevance(t) for index, t in site.operator.gradient(site.e, site.node, [positive]).items()}
 
 
 @dataclass(frozen=True)
@@ -276,9 +272,7 @@ class Deconvnet(_ReluRule):
     """R+ at a ReLU, whatever its input (Zeiler and Fergus 2014)."""
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
-        passed = {0: Relevance(site.e.op("Relu", relevance_of(upstream).tensor))}
-        _note_rest(site, upstream, passed)
-        return passed
+        return {0: Relevance(site.e.op("Relu", relevance_of(upstream).tensor))}
 
 
 @dataclass(frozen=True)
@@ -294,6 +288,4 @@ class BetaSmooth(_ReluRule):
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         e = site.e
         gate = e.op("Sigmoid", e.scale(site.node.input(0), self.beta))
-        passed = {0: Relevance(e.mul(relevance_of(upstream).tensor, gate))}
-        _note_rest(site, upstream, passed)
-        return passed
+        return {0: Relevance(e.mul(relevance_of(upstream).tensor, gate))}
