@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import onnx
 from onnx_lrp.advice import settings
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
+from onnx_lrp.concepts import Condition, Mask, read_conditions
 from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.emitter import Emitter, embed
 from onnx_lrp.errors import InputError, ModelError
@@ -23,8 +24,10 @@ from onnx_lrp.feeds import Input, feeds_for, value_info
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
 from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, choose_providers, is_cuda
 from onnx_lrp.labels import Labels, LabelSource
+from onnx_lrp.lanes.session import LaneSession, by_sample
+from onnx_lrp.lanes.starts import join_targets, spread_seeds
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
-from onnx_lrp.recording import recorded
+from onnx_lrp.recording import exact_tensor, recorded
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
 from onnx_lrp.targets import Targets, make_targets, sample_shape
@@ -84,20 +87,26 @@ class Explainer:
             self.inputs = [inputs] if isinstance(inputs, str) else list(inputs) if inputs is not None else sources
             """The names of the explained inputs."""
             self.plan: Plan = make_plan(self.graph, self.composite, sources, self.output_name)
-            self._wanted = dict(zip(self.inputs, sources, strict=True)) | recorded(self.plan, record)
+            self.tensors = dict(zip(self.inputs, sources, strict=True)) | recorded(self.plan, record)
+            """Every explained input and recorded tensor, by the name it was asked for -> the tensor of the graph."""
             self.plan.require_complete()
             self._interpreter, self._names = self._compile()
+            self._lane_sessions: dict[tuple[Mask, ...], LaneSession] = {}
+
+    def _masked(self, name: str) -> str:
+        """The tensor of a condition."""
+        return exact_tensor(self.plan, name, "mask")
 
     # compiling ------------------------------------------------------------------------------------------------------
 
     def _emitter(self) -> Emitter:
         return Emitter(self.graph, "cuda" if is_cuda(self._providers) else "cpu")
 
-    def _relevances(self, e: Emitter, seed: str) -> dict[str, str]:
+    def _relevances(self, e: Emitter, seed: str, masks: Iterable[Mask] = ()) -> dict[str, str]:
         """Emits the relevance pass: name asked for -> tensor."""
-        found = walk(self.plan, e, seed, list(self._wanted.values()))
+        found = walk(self.plan, e, seed, list(self.tensors.values()), masks={mask.tensor: mask.input for mask in masks})
         result = {}
-        for name, tensor in self._wanted.items():
+        for name, tensor in self.tensors.items():
             result[name] = self.composite.finish(e, found[tensor].tensor, tensor, self.plan.sources)
         return result
 
@@ -117,6 +126,19 @@ class Explainer:
         model, constants = e.model([*self._model_inputs(), *self._seed_inputs()], outputs)
         return Interpreter(model, constants, self._providers, self._threads), names
 
+    def _lanes(self, masks: tuple[Mask, ...]) -> LaneSession:
+        """The graph for several targets or conditions; compiled when first asked for."""
+        if masks not in self._lane_sessions:
+            self._lane_sessions[masks] = LaneSession(
+                self._emitter,
+                self.output_name,
+                lambda e, seed: self._relevances(e, seed, masks),
+                (self._model_inputs(), self._seed_inputs(), [value_info(mask.input, np.float32, mask.shape) for mask in masks]),
+                self._providers,
+                self._threads,
+            )
+        return self._lane_sessions[masks]
+
     def to_onnx(self) -> onnx.ModelProto:
         """The explainer as an ordinary ONNX model.
 
@@ -134,7 +156,7 @@ class Explainer:
         outputs = [value_info(self.output_name, np.float32, shape)]
         for name, tensor in names.items():
             public = "relevance" if len(names) == 1 else f"relevance:{name}"
-            outputs.append(value_info(e.op("Identity", tensor, output=public), np.float32, self.graph.shape(self._wanted[name])))
+            outputs.append(value_info(e.op("Identity", tensor, output=public), np.float32, self.graph.shape(self.tensors[name])))
         model, constants = e.model([*self._model_inputs(), value_info(seed, np.float32, shape)], outputs)
         return embed(model, constants)
 
@@ -154,20 +176,31 @@ class Explainer:
 
     # explaining -----------------------------------------------------------------------------------------------------
 
-    def explain(self, x: Input, target: Any = None, seed: Any = None, *, two_pass: bool = False) -> Explanation:
+    def explain(
+        self,
+        x: Input,
+        target: Any = None,
+        seed: Any = None,
+        *,
+        two_pass: bool = False,
+        conditions: Sequence[Condition] | None = None,
+    ) -> Explanation:
         """Computes the relevance of the explained inputs.
 
         Args:
             x: the input, (N, ...), or a dict name -> array for models of several inputs.
             target: which output to explain: None (each sample's largest), an int, one int per sample, an (N, K) array (K targets per
-                sample), or a tuple for outputs of more than one axis beside the batch. With labels= names may stand for ints. Booleans
-                shaped like the output: several outputs at once. A `Region`, or an int array with the class at each place, negative for
-                none: part of a dense output such as a segmentation.
+                sample, over one forward pass), or a tuple for outputs of more than one axis beside the batch. With labels= names may
+                stand for ints. Booleans shaped like the output: several outputs at once. A `Region`, or an int array with the class at
+                each place, negative for none: part of a dense output such as a segmentation.
             seed: where relevance starts: a name of `onnx_lrp.seeds.SEEDS`, "output" (the output's value at the target; the default),
                 "one" (the default of gradient composites), "contrastive" or "softmax_gradient" (for the target and against the other
-                classes), or an array shaped like the output, which then stands in for the target too.
+                classes), or an array shaped like the output, which then stands in for the target too; (N, K, ...) holds K of them.
             two_pass: for the last two: explain the target and the other classes apart, and subtract (see `onnx_lrp.seeds.combine`). The
                 account of conservation then has two rows for each target, one for each pass.
+            conditions: K dicts, each for one relevance pass over the same forward pass: names of internal tensors -> the channels that
+                relevance may go through there, as ints or as a pair (axis, ints); the key "y" (or the output's name) -> a target in place
+                of `target`. The relevance is (N, K, ...). See `onnx_lrp.concepts`.
 
         Raises:
             InputError: input, target or seed do not fit the model, or the input holds NaN or infinity.
@@ -175,27 +208,40 @@ class Explainer:
         feeds, batch = self._feeds(x)
         shape = self.graph.shape(self.output_name)
         known = sample_shape(shape)
-        targets = make_targets(target, batch, shape, self.labels)
-        start = make_seed(self.composite.seed if seed is None else seed, two_pass, batch, known)
+        masks: dict[Mask, Array] = {}
+        if conditions is None:
+            targets = make_targets(target, batch, shape, self.labels)
+        else:
+            each, masks = read_conditions(conditions, target, self.graph, self.output_name, self._masked)
+            targets = join_targets([make_targets(one, batch, shape, self.labels) for one in each])
+        seed = self.composite.seed if seed is None else seed
+        targets, seed, rows = spread_seeds(targets, seed, batch, None if shape is None else len(shape))
+        start = make_seed(seed, two_pass, rows, known)
         if known is not None:
             start.check(targets, known, self._activation())
         passes, lanes = len(start.passes), len(start.passes) * (targets.per_sample or 1)
-        feeds = {name: np.repeat(value, lanes, 0) if lanes > 1 else value for name, value in feeds.items()} | start.feeds(targets)
+        seeds = start.feeds(targets)
         try:
-            results = self._run(self._interpreter, [self.output_name, *self._names.values()], feeds)
+            if lanes == 1 and not masks:
+                output, *found = self._run(self._interpreter, [self.output_name, *self._names.values()], feeds | seeds)
+                values = dict(zip(self._names, found, strict=True))
+            else:
+                given = {mask.input: rows.repeat(passes, 0).reshape(lanes, 1, *mask.sample_shape) for mask, rows in masks.items()}
+                output, by_lane = self._lanes(tuple(masks)).run(feeds, seeds, given, lanes, self._fixed_batch())
+                values = {name: by_sample(value, batch) if self.leads_with_batch(name) else value for name, value in by_lane.items()}
         except InputError:
             if targets.form != "position" or start.given is not None:  # of a shape unlike the output's? a plain run tells
                 plain = self.explain(x).output.shape[1:]
                 targets.check(plain)
                 start.check(targets, plain, self._activation())
             raise
-        output, values = results[0], dict(zip(self._names, results[1:], strict=True))
+        feeds = {name: np.repeat(value, lanes, 0) for name, value in feeds.items()} | seeds
         targets.check(output.shape[1:])
         start.check(targets, output.shape[1:], self._activation())
         self._check_finite({self.output_name: output, **values}, feeds)
         if lanes > 1 or targets.per_sample is not None:
             values = self._parted(values, batch, lanes, passes, targets)
-        return Explanation(self, values, output[::lanes], targets, feeds)
+        return Explanation(self, values, output, targets, feeds, conditional=bool(masks))
 
     def _parted(self, values: dict[str, Array], batch: int, lanes: int, passes: int, targets: Targets) -> dict[str, Array]:
         """Gives each relevance an axis for the targets of a sample, (N, K) ones that is, and makes one of two passes."""
@@ -266,7 +312,7 @@ class Explainer:
         It does unless the graph says otherwise: by a fixed length there, or by the batch's name at another axis. The results of a model
         with a batch fixed to one always do, as they are runs put one after the other.
         """
-        shape = self.graph.shape(self._wanted.get(name, ""))
+        shape = self.graph.shape(self.tensors.get(name, ""))
         if not shape or self._fixed_batch() == 1:
             return True
         if isinstance(shape[0], int):
@@ -324,9 +370,18 @@ class Explainer:
         return Conservation(seed, inputs, entries, conserving)
 
 
-def explain(model: ModelSource, x: Input, target: Any = None, seed: Any = None, *, two_pass: bool = False, **options: Any) -> Explanation:
-    """Explains in one call: `Explainer(model, **options).explain(x, target, seed, two_pass=two_pass)`."""
-    return Explainer(model, **options).explain(x, target, seed, two_pass=two_pass)
+def explain(
+    model: ModelSource,
+    x: Input,
+    target: Any = None,
+    seed: Any = None,
+    *,
+    two_pass: bool = False,
+    conditions: Sequence[Condition] | None = None,
+    **options: Any,
+) -> Explanation:
+    """Explains in one call: `Explainer(model, **options).explain(x, target, seed, two_pass=two_pass, conditions=conditions)`."""
+    return Explainer(model, **options).explain(x, target, seed, two_pass=two_pass, conditions=conditions)
 
 
 def plan_of(

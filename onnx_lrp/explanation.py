@@ -6,6 +6,8 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from onnx_lrp.concepts import channel_relevance
+from onnx_lrp.errors import InputError
 from onnx_lrp.saving import gather, save_arrays
 from onnx_lrp.seeds import FEEDS, INDEX
 from onnx_lrp.summary import LayerSummary, layer_summary
@@ -30,6 +32,8 @@ class Explanation:
         output: Array,
         targets: Targets,
         feeds: dict[str, Array],
+        *,
+        conditional: bool = False,
     ):
         self.relevances = relevances
         """Every explained input and recorded tensor, by the name it was asked for -> its relevance."""
@@ -43,6 +47,7 @@ class Explanation:
         self._targets = targets
         self._explainer = explainer
         self._feeds = feeds
+        self._conditional = conditional
 
     @property
     def relevance(self) -> Array | dict[str, Array]:
@@ -97,13 +102,37 @@ class Explanation:
 
     def with_relevances(self, relevances: dict[str, Array], gap: Array | None = None) -> Explanation:
         """The same explanation with other relevances, computed from several runs; the account stays that of the plain run."""
-        result = Explanation(self._explainer, relevances, self.output, self._targets, self._feeds)
+        result = Explanation(self._explainer, relevances, self.output, self._targets, self._feeds, conditional=self._conditional)
         result.gap = gap
         return result
 
+    def channels(self, name: str, axis: int | None = None) -> Array:
+        """The relevance of each channel of a recorded tensor or explained input, summed over all other axes.
+
+        Args:
+            name: as it was given to the Explainer.
+            axis: where its channels are; default: 1, or last behind a dense layer or a normalisation of the last axis.
+
+        Returns:
+            (N, C), or (N, K, C) for K targets or conditions per sample.
+
+        Raises:
+            InputError: the tensor's relevance was not asked for, or it has no such axis.
+        """
+        if name not in self.relevances:
+            raise InputError(f"the relevance of {name!r} was not asked for: give record=[{name!r}] to the Explainer")
+        explainer = self._explainer
+        return channel_relevance(explainer.graph, explainer.tensors[name], self.relevances[name], axis)
+
     @cached_property
     def conservation(self) -> Conservation:
-        """The account of where relevance went; computed when first asked for, by one more run of a graph that keeps it."""
+        """The account of where relevance went; computed when first asked for, by one more run of a graph that keeps it.
+
+        Raises:
+            InputError: the relevance is conditional; what conditions take away is not booked.
+        """
+        if self._conditional:
+            raise InputError("conditional relevance has no account: ask for that of an explanation without conditions")
         return self._explainer.account(self._feeds)
 
     def summary(self) -> LayerSummary:

@@ -50,13 +50,26 @@ def recorded(plan: Plan, record: str | Sequence[str]) -> dict[str, str]:
     return dict(sorted(named.items(), key=lambda entry: order.index(entry[1])))
 
 
-def _exact(plan: Plan, name: str, makers: dict[str, Node]) -> str | None:
+def exact_tensor(plan: Plan, name: str, what: str) -> str:
+    """The tensor on the path of relevance that has a name, or whose node has; `what` is to be done with it, for the message.
+
+    Raises:
+        InputError: there is none.
+    """
+    makers = {tensor: node for node in plan.graph.nodes for tensor in node.outputs if tensor in plan.path}
+    tensor = _exact(plan, name, makers, what)
+    if tensor is None:
+        raise InputError(f"cannot {what} {name!r}: no relevance flows through a tensor of that name{_why(plan, name, makers)}")
+    return tensor
+
+
+def _exact(plan: Plan, name: str, makers: dict[str, Node], what: str = "record") -> str | None:
     tensor = plan.graph.resolve(name)
     if tensor in plan.path:
         return tensor
     outputs = [tensor for tensor, node in makers.items() if node.name == name]
     if len(outputs) > 1:
-        raise InputError(f"cannot record {name!r}: the node has {len(outputs)} outputs, name one of {', '.join(map(repr, outputs))}")
+        raise InputError(f"cannot {what} {name!r}: the node has {len(outputs)} outputs, name one of {', '.join(map(repr, outputs))}")
     return outputs[0] if outputs else None
 
 

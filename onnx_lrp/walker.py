@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnx_lrp.errors import OnnxLrpError
@@ -21,6 +22,7 @@ def walk(
     seed: str,
     wanted: list[str],
     ledger_for: Callable[[str], Ledger] = lambda name: Ledger(),  # noqa: ARG005
+    masks: Mapping[str, str] | None = None,
 ) -> dict[str, Relevance]:
     """Emits the relevance pass.
 
@@ -30,6 +32,7 @@ def walk(
         seed: the relevance of the plan's output, a tensor shaped like it.
         wanted: tensors on the path whose relevance is asked for.
         ledger_for: gives each node's ledger.
+        masks: tensor -> what the relevance that arrives there is multiplied by.
 
     Returns:
         Tensor -> its relevance, for the wanted ones; zeros for one on the path that no rule gives anything to, such as a gate.
@@ -38,9 +41,17 @@ def walk(
     arriving: dict[str, list[Relevance]] = {plan.output: [Relevance(seed)]}
     nonnegative = nonnegative_tensors(plan.graph)
     sources = frozenset(plan.sources)
+    pending = dict(masks or {})
+
+    def arrived(tensor: str) -> Relevance | None:
+        if tensor in pending and tensor in arriving:
+            found = total(e, arriving[tensor])
+            arriving[tensor] = [replace(found, tensor=e.mul(found.tensor, pending.pop(tensor)))]
+        return total(e, arriving[tensor]) if tensor in arriving else None
+
     for step in reversed(plan.steps):
         node, operator, rule = step.view.node, step.operator, step.rule
-        upstream = [total(e, arriving[tensor]) if tensor in arriving else None for tensor in node.outputs]
+        upstream = [arrived(tensor) for tensor in node.outputs]
         if operator is None or rule is None or not any(upstream):
             continue
         targets = [index for index in carrying_inputs(node, plan.graph) if node.inputs[index] in plan.path]
@@ -61,7 +72,7 @@ def walk(
             if index in targets:
                 arriving.setdefault(node.inputs[index], []).append(relevance)
             ledger.note("passed" if index in targets else "stop", relevance.tensor)
-    return {tensor: total(e, arriving[tensor]) if tensor in arriving else _zeros(e, tensor) for tensor in wanted}
+    return {tensor: arrived(tensor) or _zeros(e, tensor) for tensor in wanted}
 
 
 def _zeros(e: Emitter, like: str) -> Relevance:

@@ -40,14 +40,16 @@ def test_readme_names_only_rules_that_exist() -> None:
     assert [name for name in re.split(r",\s+", named[1]) if not hasattr(rules, name)] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/composites.md", "docs/rules.md", "docs/gradients.md", "docs/seeds.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/composites.md", "docs/concepts.md", "docs/rules.md", "docs/gradients.md", "docs/seeds.md"]
+)
 def test_what_a_page_links_to_exists(page: str) -> None:
     linked = re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", (ROOT / page).read_text())
     assert linked
     assert [link for link in linked if not ((ROOT / page).parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", ["docs/composites.md", "docs/rules.md", "docs/gradients.md", "docs/seeds.md"])
+@pytest.mark.parametrize("page", ["docs/composites.md", "docs/concepts.md", "docs/rules.md", "docs/gradients.md", "docs/seeds.md"])
 def test_python_in_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One block after the other, on the demonstration model."""
     model, images, _ = load()

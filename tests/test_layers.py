@@ -254,7 +254,7 @@ def test_tokens_before_the_batch(batch, samples, tokens):
             assert summary.left_out == ()
         else:
             assert summary.left_out == ("t", "m")
-            assert explanation.relevances["t"].ndim == 3
+            assert explanation.relevances["t"].ndim == (3 if targets is None else 4)  # (K, T, N, F)
         seed = explanation.output.max(1) if targets is None else explanation.output[:, :2]
         for layer in summary.layers:
             np.testing.assert_allclose(layer.sum, seed, rtol=1e-3, err_msg=layer.name)

@@ -110,6 +110,8 @@ def test_zoo_model(model_file: Path) -> None:
         for name, relevance in explanation.relevances.items():
             assert relevance.shape == feeds[name].shape
             assert np.isfinite(relevance).all()
+        if composite == "epsilon_plus_flat":
+            check_lanes(explainer, feeds)
         if composite == "gradient":
             continue
         account = explanation.conservation
@@ -117,3 +119,16 @@ def test_zoo_model(model_file: Path) -> None:
         for entry in account.entries:
             assert (np.abs(entry.error) <= 1e-3 * np.abs(account.seed)).all(), f"{entry.node}: {entry.error}"
     check_conserves(model_file, feeds)
+
+
+def check_lanes(explainer: Explainer, feeds: dict[str, np.ndarray]) -> None:
+    """Three targets over one forward pass are three runs."""
+    shape = explainer.explain(feeds).output.shape[1:]
+    rng = np.random.default_rng(1)
+    positions = [tuple(int(rng.integers(length)) for length in shape) for _ in range(3)]
+    targets = positions if sum(length != 1 for length in shape) > 1 else [int(np.ravel_multi_index(p, shape)) for p in positions]
+    several = explainer.explain(feeds, conditions=[{"y": target} for target in targets])
+    for lane, target in enumerate(targets):
+        for name, single in explainer.explain(feeds, target).relevances.items():
+            np.testing.assert_allclose(several.relevances[name][:, lane], single, rtol=0, atol=1e-4 * np.abs(single).max())
+    assert all(session.lifted for session in explainer._lane_sessions.values())
