@@ -43,7 +43,7 @@ def walk(
     sources = frozenset(plan.sources)
     pending = dict(masks or {})
 
-    def arrived(tensor: str) -> Relevance | None:
+    def relevance_at(tensor: str) -> Relevance | None:
         if tensor in pending and tensor in arriving:
             found = total(e, arriving[tensor])
             arriving[tensor] = [replace(found, tensor=e.mul(found.tensor, pending.pop(tensor)))]
@@ -51,7 +51,7 @@ def walk(
 
     for step in reversed(plan.steps):
         node, operator, rule = step.view.node, step.operator, step.rule
-        upstream = [arrived(tensor) for tensor in node.outputs]
+        upstream = [relevance_at(tensor) for tensor in node.outputs]
         if operator is None or rule is None or not any(upstream):
             continue
         targets = [index for index in carrying_inputs(node, plan.graph) if node.inputs[index] in plan.path]
@@ -72,7 +72,7 @@ def walk(
             if index in targets:
                 arriving.setdefault(node.inputs[index], []).append(relevance)
             ledger.note("passed" if index in targets else "stop", relevance.tensor)
-    return {tensor: arrived(tensor) or _zeros(e, tensor) for tensor in wanted}
+    return {tensor: relevance_at(tensor) or _zeros(e, tensor) for tensor in wanted}
 
 
 def _zeros(e: Emitter, like: str) -> Relevance:
