@@ -7,7 +7,7 @@ explanations through Concept Relevance Propagation").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,11 @@ import numpy as np
 
 from onnx_lrp.errors import InputError
 from onnx_lrp.operators import Role, find_operator
+from onnx_lrp.recording import exact_tensor
 
 if TYPE_CHECKING:
     from onnx_lrp.graph import Array, Graph
+    from onnx_lrp.plan import Plan
 
 Condition = Mapping[str, Any]
 """Tensor name -> the channels that relevance may go through there: ints, or a pair (axis, ints). "y" or the output's name -> the target."""
@@ -72,17 +74,13 @@ def channel_axis(graph: Graph, tensor: str) -> int:
     return 1
 
 
-def read_conditions(
-    conditions: Sequence[Condition], target: Any, graph: Graph, output: str, find: Callable[[str], str]
-) -> tuple[list[Any], dict[Mask, Array]]:
+def read_conditions(conditions: Sequence[Condition], target: Any, plan: Plan) -> tuple[list[Any], dict[Mask, Array]]:
     """What the conditions ask for.
 
     Args:
         conditions: one per lane.
         target: the target of conditions that name none.
-        graph: the canonical graph.
-        output: the explained output.
-        find: gives the tensor of the graph that a name stands for, or raises InputError.
+        plan: what lies on the path of relevance.
 
     Returns:
         Each lane's target, and for each masked tensor an array of zeros and ones (lanes, channels).
@@ -99,10 +97,10 @@ def read_conditions(
             raise InputError(f"a condition is a dict tensor name -> channels, not {condition!r}")
         chosen = target
         for name, value in condition.items():
-            if name == output or (name == TARGET and name not in graph.producers):
+            if name == plan.output or (name == TARGET and name not in plan.graph.producers):
                 chosen = _target(value)
                 continue
-            mask, channels = _mask(graph, name, find(name), value)
+            mask, channels = _mask(plan.graph, name, exact_tensor(plan, name, "mask"), value)
             row = masks.setdefault(mask, np.ones((len(conditions), mask.channels), np.float32))[lane]
             row[:] = 0
             row[channels] = 1

@@ -27,7 +27,7 @@ from onnx_lrp.labels import Labels, LabelSource
 from onnx_lrp.lanes.session import LaneSession, by_sample
 from onnx_lrp.lanes.starts import join_targets, spread_seeds
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
-from onnx_lrp.recording import exact_tensor, recorded
+from onnx_lrp.recording import recorded
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
 from onnx_lrp.targets import Targets, make_targets, sample_shape
@@ -92,10 +92,6 @@ class Explainer:
             self.plan.require_complete()
             self._interpreter, self._names = self._compile()
             self._lane_sessions: dict[tuple[Mask, ...], LaneSession] = {}
-
-    def _masked(self, name: str) -> str:
-        """The tensor of a condition."""
-        return exact_tensor(self.plan, name, "mask")
 
     # compiling ------------------------------------------------------------------------------------------------------
 
@@ -212,7 +208,7 @@ class Explainer:
         if conditions is None:
             targets = make_targets(target, batch, shape, self.labels)
         else:
-            each, masks = read_conditions(conditions, target, self.graph, self.output_name, self._masked)
+            each, masks = read_conditions(conditions, target, self.plan)
             targets = join_targets([make_targets(one, batch, shape, self.labels) for one in each])
         seed = self.composite.seed if seed is None else seed
         targets, seed, rows = spread_seeds(targets, seed, batch, None if shape is None else len(shape))
