@@ -113,16 +113,29 @@ class Preprocess:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from None
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is not JSON: {error}") from None
+        return cls.from_fields(data, str(path))
+
+    @classmethod
+    def from_fields(cls, data: Any, where: str) -> Preprocess:
+        """Make one from a JSON object.
+
+        Args:
+            data: The object, with fields of this class.
+            where: Where it comes from, for messages.
+
+        Raises:
+            InputError: It is no object, or a field is unknown or of the wrong type.
+        """
         if not isinstance(data, dict):
-            raise InputError(f"{path}: a JSON object with the fields of a preprocessing is expected, not {type(data).__name__}")
+            raise InputError(f"{where}: a JSON object with the fields of a preprocessing is expected, not {type(data).__name__}")
         known = [field.name for field in dataclasses.fields(cls) if field.name != "count"]
         for name in data:
             if name not in known:
-                raise InputError(f"{path}: unknown field {name!r}{suggest(name, known)}")
+                raise InputError(f"{where}: unknown field {name!r}{suggest(name, known)}")
         try:
             return cls(**data)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{where}: {error}") from None
 
     def fit(self, shape: Shape | None) -> Preprocess:
         """Fill in what is open from the shape of a model's input, and adapt the size where the model's differs.

@@ -132,10 +132,11 @@ class _Job:
         photos = any(not is_array(path) for path in self.paths)
         self.explainer = self._compiled(photos=photos)
         self.inputs = model_inputs(self.explainer)
-        self.preprocess: Preprocess | None = prepare(request.preprocess, self.inputs) if photos else None
-        if photos and request.preprocess is None and self.preprocess is not None:
-            how = "scaled to 0 to 1" if self.preprocess.count == 1 else "prepared as for ImageNet models"
-            self.notes.append(f"pictures are {how}; if the model wants something else, say so with --preprocess")
+        self.preprocess: Preprocess | None = None
+        if photos:
+            self.preprocess, guess = prepare(request.preprocess, self.inputs, self.explainer.graph.metadata)
+            if guess:
+                self.notes.append(f"pictures are {guess}; if the model wants something else, say so with --preprocess")
         self.shape = sample_shape(self.explainer.graph.shape(self.explainer.output_name))
         self.target = self._checked(target)
         if self.labels:

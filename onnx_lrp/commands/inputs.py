@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -102,7 +102,7 @@ def load(path: Path, inputs: dict[str, TensorType], preprocess: Preprocess | Non
         given = _arrays(path, list(inputs))
         return Item(path, {name: _batched(value, inputs[name].shape) for name, value in given.items()})
     if preprocess is None:
-        preprocess = prepare("none", inputs)
+        preprocess, _ = prepare("none", inputs, {})
     image = preprocess.load(path)
     (name, kind), *_ = inputs.items()
     values = preprocess(image)
@@ -110,19 +110,27 @@ def load(path: Path, inputs: dict[str, TensorType], preprocess: Preprocess | Non
     return Item(path, {name: np.rint(values).astype(kind.dtype) if whole else values}, preprocess.displayed(image), image.size)
 
 
-def prepare(name: str | None, inputs: dict[str, TensorType]) -> Preprocess:
-    """A preprocessing by name, fitted to the model. None: as for ImageNet, or 0 to 1 for models of grey pictures.
+def prepare(name: str | None, inputs: dict[str, TensorType], metadata: Mapping[str, str]) -> tuple[Preprocess, str]:
+    """A preprocessing fitted to the model.
+
+    Args:
+        name: A preset or a JSON file. None: as the model's metadata says, else as is usual.
+        inputs: The model's inputs.
+        metadata: The model's metadata.
+
+    Returns:
+        The preprocessing, and what of it is a guess; "" if nothing.
 
     Raises:
-        InputError: The model takes no pictures, or the preprocessing is unknown.
+        InputError: The model takes no pictures, or the preprocessing is unknown, or the metadata is wrong.
     """
-    from onnx_lrp.preprocess import PRESETS, find
+    from onnx_lrp.metadata import for_model
+    from onnx_lrp.preprocess import find
 
     if len(inputs) != 1:
         raise InputError(f"the model has {len(inputs)} inputs ({', '.join(inputs)}): give a .npz file with an array for each")
     (kind,) = inputs.values()
-    fitted = (PRESETS["imagenet"] if name is None else find(name)).fit(kind.shape)
-    return PRESETS["unit"].fit(kind.shape) if name is None and fitted.count == 1 else fitted
+    return for_model(metadata, kind.shape) if name is None else (find(name).fit(kind.shape), "")
 
 
 def _arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:

@@ -76,9 +76,9 @@ def with_bounds(model: Path, composite: str, options: dict[str, Any], preprocess
     known = inspect.signature(kind).parameters
     bounded = {"low", "high"} <= known.keys()
     if bounded and not {"low", "high"} <= given.keys() and (pictures or preprocess is not None):
-        inputs = read_graph(model).inputs
-        pictures_only = {name: type_ for name, type_ in inputs.items() if type_.shape is None or len(type_.shape) == 4}
-        fitted = prepare(preprocess, pictures_only or inputs)
+        graph = read_graph(model)
+        pictures_only = {name: type_ for name, type_ in graph.inputs.items() if type_.shape is None or len(type_.shape) == 4}
+        fitted, _ = prepare(preprocess, pictures_only or graph.inputs, graph.metadata)
         given = {"low": fitted.low(), "high": fitted.high()} | given
     for name in given:
         if name not in known:

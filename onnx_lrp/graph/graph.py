@@ -115,6 +115,8 @@ class Graph:
         self.types = types
         self.opset = opset
         """The opset of the file, before it was brought to ours; for messages."""
+        self.metadata: dict[str, str] = {}
+        """What the file says about itself, by key."""
         self.aliases: dict[str, str] = {}
         """Tensors that a rewrite removed because they equal another one -> that other one."""
         self.merged: dict[str, str] = {}

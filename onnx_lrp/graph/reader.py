@@ -141,6 +141,7 @@ def _graph_from(model: ModelProto, raw: Raw) -> Graph:
     if opset >= OPSET:  # infer before: lowering puts newer operators into our domain, which onnx knows nothing of
         light = bring_to_opset(light)
     graph = _from_proto(light, weights, types, opset)
+    graph.metadata = {entry.key: entry.value for entry in model.metadata_props}
     if not graph.outputs:
         raise ModelError("the model has no output")
     _check_references(graph)
