@@ -64,4 +64,5 @@ def convolution(
 def softmax(x: Array, axis: int) -> Array:
     """exp(x) / sum(exp(x)) along an axis."""
     powers: Array = np.exp(x - x.max(axis, keepdims=True))
-    return powers / powers.sum(axis, keepdims=True)
+    powers /= powers.sum(axis, keepdims=True)
+    return powers

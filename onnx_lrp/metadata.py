@@ -13,10 +13,12 @@ from onnx_lrp.preprocess import PRESETS, Preprocess
 if TYPE_CHECKING:
     from onnx_lrp.preprocess import Shape
 
-__all__ = ["PREPROCESS", "for_model", "recorded", "stated"]
+__all__ = ["CAFFE", "PREPROCESS", "for_model", "recorded", "stated"]
 
 PREPROCESS: Final = "onnx_lrp.preprocess"
 """The key: its value is a JSON object with the fields of `Preprocess` that are known."""
+CAFFE: Final = "onnx_lrp.caffe_layers"
+"""The key of Caffe's list of layers: a JSON list with [name, kind, tensors read, tensors made] of each, in Caffe's own numbering."""
 _NUMBERS: Final = ("scale", "mean", "std")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,14 @@ from pathlib import Path
 import pytest
 
 from onnx_lrp.cli import main
+
+if importlib.util.find_spec("onnx_lrp.converters") is None:  # not installed: take them from the clone
+    _folder = Path(__file__).resolve().parents[1] / "converters"
+    _spec = importlib.util.spec_from_file_location("onnx_lrp.converters", _folder / "__init__.py", submodule_search_locations=[str(_folder)])
+    assert _spec is not None
+    assert _spec.loader is not None
+    sys.modules["onnx_lrp.converters"] = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(sys.modules["onnx_lrp.converters"])
 
 
 @pytest.fixture(scope="session")

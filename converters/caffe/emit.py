@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from math import prod
 from typing import Final, NamedTuple
@@ -9,6 +10,7 @@ from typing import Final, NamedTuple
 import onnx
 
 from onnx_lrp.errors import ModelError, suggest
+from onnx_lrp.metadata import CAFFE
 
 from ..builder import Builder
 from .network import Layer, Network
@@ -17,7 +19,7 @@ from .simple import concat, eltwise, elu, flatten, plain, power, relu, reshape, 
 from .tensors import Emit, Tensor
 from .weighted import batch_norm, bias, convolution, inner_product, prelu, scale
 
-__all__ = ["LAYERS", "Placed", "to_onnx"]
+__all__ = ["LAYERS", "Placed", "numbered", "to_onnx"]
 
 _MOST: Final = 2**28
 """Elements of a tensor, for one sample."""
@@ -38,6 +40,32 @@ class Placed(NamedTuple):
     layer: Layer
     inputs: list[Tensor]
     outputs: list[Tensor]
+
+
+def numbered(network: Network, placed: list[Placed]) -> list[tuple[str, str, list[str], list[str]]]:
+    """Caffe's own list of layers: (name, kind, tensors read, tensors made).
+
+    Caffe puts a layer Split behind each layer whose top has several readers, and behind the inputs. An input that is a layer counts.
+    """
+    readers: dict[str, int] = {}
+    makers: dict[str, int] = dict.fromkeys(network.inputs, -1)
+    split: dict[int, list[str]] = {}  # layer -> its tops that have several readers
+    for index, layer in enumerate(network.layers):
+        for bottom in layer.bottoms:
+            readers[bottom] = readers.get(bottom, 0) + 1
+            if readers[bottom] == 2:
+                split.setdefault(makers[bottom], []).append(bottom)
+        for top in layer.tops:
+            makers[top], readers[top] = index, 0
+    tensors = {-1: {name: name for name in network.inputs}}
+    tensors |= {index: dict(zip(layer.tops, (y.name for y in ys), strict=True)) for index, (layer, _, ys) in enumerate(placed)}
+    found: list[tuple[str, str, list[str], list[str]]] = [("", "Input", [], list(network.inputs))] * network.input_layers
+    for index in range(-1, len(placed)):
+        if index >= 0:
+            layer, inputs, outputs = placed[index]
+            found.append((layer.name, layer.kind, [x.name for x in inputs], [y.name for y in outputs]))
+        found.extend(("", "Split", [tensors[index][blob]], [tensors[index][blob]]) for blob in split.get(index, []))
+    return found
 
 
 def to_onnx(network: Network, metadata: Mapping[str, str], where: str) -> tuple[onnx.ModelProto, list[Placed]]:
@@ -66,7 +94,8 @@ def to_onnx(network: Network, metadata: Mapping[str, str], where: str) -> tuple[
     ends = {current[top].name: current[top].shape[1:] for top, made in unread.items() if made}
     if not ends or ends.keys() & inputs.keys():
         raise ModelError(f"{where}: the network has no output, or one that is its input")
-    return b.model(network.name or "caffe", inputs, ends, metadata), placed
+    known = {**metadata, CAFFE: json.dumps(numbered(network, placed))}
+    return b.model(network.name or "caffe", inputs, ends, known), placed
 
 
 def _emit(b: Builder, layer: Layer, inputs: list[Tensor]) -> list[Tensor]:

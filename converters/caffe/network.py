@@ -59,6 +59,8 @@ class Network:
     inputs: dict[str, Shape]
     """The shape of each input, with the batch axis."""
     layers: list[Layer]
+    input_layers: int = 0
+    """How many layers of Caffe's own list only declare the inputs."""
 
 
 def is_description(head: bytes) -> bool:
@@ -101,7 +103,8 @@ def read_network(path: Path) -> Network:
         raise ModelError(f"{path}: {' '.join(str(error).split())[:200]}") from None
     layers = [_layer(entry, str(path)) for entry in _used(net)]
     inputs = _declared(net, str(path))
-    for layer in [layer for layer in layers if layer.kind == "Input"]:
+    input_layers = [layer for layer in layers if layer.kind == "Input"]
+    for layer in input_layers:
         layers.remove(layer)
         shapes = layer.parameters.input_param.shape
         if len(shapes) not in (1, len(layer.tops)):
@@ -114,7 +117,7 @@ def read_network(path: Path) -> Network:
     for name, shape in inputs.items():
         if not shape or min(shape) < 1 or prod(shape[1:]) > _MOST:
             raise ModelError(f"{path}: the input {name!r} has the shape {list(shape)[:8]}")
-    return Network(net.name, inputs, layers)
+    return Network(net.name, inputs, layers, len(input_layers))
 
 
 def _declared(net: Any, where: str) -> dict[str, Shape]:

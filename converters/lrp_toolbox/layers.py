@@ -126,7 +126,9 @@ def _numbers(values: Mapping[str, Any], name: str, where: str) -> Array:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise ModelError(f"{where}: there is no array of numbers {name!r}")
     numbers = array.astype(np.float64)
-    if not np.isfinite(numbers.astype(np.float32)).all():
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(numbers.astype(np.float32)).all()
+    if not finite:
         raise ModelError(f"{where}: {name} has values that are not finite in float32")
     return numbers
 

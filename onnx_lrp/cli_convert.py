@@ -1,0 +1,85 @@
+"""The command onnx-lrp convert, as the command line declares it."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["convert"]
+
+_SOURCE, _FILES = "What the source does not say", "Files"
+
+
+class FlattenOrder(StrEnum):
+    """How an lrp_toolbox model goes through a picture when it flattens it."""
+
+    C = "C"
+    F = "F"
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The model: a file or a folder.", show_default=False)],
+    to: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--out",
+            metavar="FILE",
+            rich_help_panel=_FILES,
+            help="The .onnx file to write; with the suffix .txt lrp_toolbox's text. Default: the source's name with .onnx.",
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--from", metavar="KIND", help="lrp_toolbox or caffe. Default: what the content says.", rich_help_panel=_SOURCE),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_SOURCE,
+            help="How the model wants its pictures, as for explain; kept in the model. Default: what the source says.",
+        ),
+    ] = None,
+    input_size: Annotated[
+        str | None,
+        typer.Option(metavar="SIZES", help="The input's size without the batch, such as 32,32,1.", rich_help_panel=_SOURCE),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Caffe: the .caffemodel.", rich_help_panel=_SOURCE)] = None,
+    mean: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Caffe: the mean picture, .binaryproto or .npy.", rich_help_panel=_SOURCE)
+    ] = None,
+    flatten_order: Annotated[
+        FlattenOrder | None,
+        typer.Option(
+            help="lrp_toolbox: F for models that MATLAB trained. Default: C.",
+            rich_help_panel=_SOURCE,
+            show_default=False,
+            case_sensitive=False,
+        ),
+    ] = None,
+    same_padding: Annotated[
+        bool, typer.Option("--same-padding", help="lrp_toolbox: keras_txt files of convolutions that pad.", rich_help_panel=_SOURCE)
+    ] = False,
+    relu_after_conv: Annotated[
+        bool, typer.Option("--relu-after-conv", help="lrp_toolbox: keras_txt files without their ReLUs.", rich_help_panel=_SOURCE)
+    ] = False,
+) -> None:
+    """Turn a model of lrp_toolbox (.txt, .nn, .mat) or Caffe (.prototxt) into ONNX, and compare both on the same input.
+
+    Nothing of a file is ever run. The order of the channels, the mean and the like go into the ONNX file; explain uses them.
+
+    Example: onnx-lrp convert deploy.prototxt --weights net.caffemodel --mean mean.binaryproto -o net.onnx
+    """
+    from onnx_lrp.commands.convert import run, sizes
+
+    options = {
+        "input_size": input_size and sizes(input_size),
+        "weights": weights,
+        "mean": mean,
+        "flatten_order": flatten_order and flatten_order.value,
+        "same_padding": same_padding,
+        "relu_after_conv": relu_after_conv,
+    }
+    run(source, to, kind, preprocess, {name: value for name, value in options.items() if value})
