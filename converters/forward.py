@@ -24,14 +24,10 @@ def pad(x: Array, before: Sequence[int], after: Sequence[int], value: float = 0.
     return np.pad(x, [(0, 0), (0, 0), *zip(before, after, strict=True)], constant_values=value)
 
 
-def windows(x: Array, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int] | None = None) -> Array:
+def windows(x: Array, kernel: Sequence[int], strides: Sequence[int]) -> Array:
     """All windows that lie wholly in x: a view of shape (N, C, *places, *kernel)."""
-    dilations = dilations or [1] * len(kernel)
-    axes = tuple(range(2, 2 + len(kernel)))
-    extent = tuple((length - 1) * step + 1 for length, step in zip(kernel, dilations, strict=True))
-    view = sliding_window_view(x, extent, axes)
-    every = [slice(None, None, step) for step in (*strides, *dilations)]
-    return view[(slice(None), slice(None), *every)]
+    view = sliding_window_view(x, tuple(kernel), tuple(range(2, 2 + len(kernel))))
+    return view[(slice(None), slice(None), *(slice(None, None, step) for step in strides))]
 
 
 def convolution(
@@ -47,18 +43,21 @@ def convolution(
         dilations: The distance of a kernel's elements; None: 1.
         group: Output channel m sees the C / group input channels of its own group.
     """
-    dims = weight.ndim - 2
-    seen = windows(x, weight.shape[2:], strides, dilations)
+    kernel = weight.shape[2:]
+    steps = dilations or [1] * len(kernel)
+    sizes = [(n - (k - 1) * d - 1) // s + 1 for n, k, d, s in zip(x.shape[2:], kernel, steps, strides, strict=True)]
     each, channels = weight.shape[0] // group, weight.shape[1]
-    inner = [1, *range(2 + dims, 2 + 2 * dims)]
-    parts = [
-        np.tensordot(seen[:, g * channels : (g + 1) * channels], weight[g * each : (g + 1) * each], (inner, range(1, 2 + dims)))
-        for g in range(group)
-    ]
-    y: Array = np.moveaxis(np.concatenate(parts, -1), -1, 1)
+    y = np.zeros((weight.shape[0], len(x), *sizes))
+    for place in np.ndindex(*kernel):  # one element of the kernel after the other takes the least memory
+        ends = [at * d + s * (n - 1) + 1 for at, d, s, n in zip(place, steps, strides, sizes, strict=True)]
+        view = tuple(slice(at * d, end, s) for at, d, end, s in zip(place, steps, ends, strides, strict=True))
+        for g in range(group):
+            outputs, inputs = slice(g * each, (g + 1) * each), slice(g * channels, (g + 1) * channels)
+            y[outputs] += np.tensordot(weight[outputs][(..., *place)], x[:, inputs][(..., *view)], (1, 1))
+    moved: Array = np.moveaxis(y, 0, 1)
     if bias is not None:
-        y += bias.reshape(-1, *[1] * dims)
-    return y
+        moved += bias.reshape(-1, *[1] * len(kernel))
+    return moved
 
 
 def softmax(x: Array, axis: int) -> Array:

@@ -13,7 +13,9 @@ from onnx_lrp.cli import main
 
 if importlib.util.find_spec("onnx_lrp.converters") is None:  # not installed: take them from the clone
     _folder = Path(__file__).resolve().parents[1] / "converters"
-    _spec = importlib.util.spec_from_file_location("onnx_lrp.converters", _folder / "__init__.py", submodule_search_locations=[str(_folder)])
+    _spec = importlib.util.spec_from_file_location(
+        "onnx_lrp.converters", _folder / "__init__.py", submodule_search_locations=[str(_folder)]
+    )
     assert _spec is not None
     assert _spec.loader is not None
     sys.modules["onnx_lrp.converters"] = importlib.util.module_from_spec(_spec)

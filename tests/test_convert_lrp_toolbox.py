@@ -31,7 +31,8 @@ def same_layers(first, second) -> bool:
     return len(first) == len(second) and all(
         type(a) is type(b)
         and all(
-            np.array_equal(getattr(a, name), getattr(b, name)) if name in arrays else getattr(a, name) == getattr(b, name) for name in vars(a)
+            np.array_equal(getattr(a, name), getattr(b, name)) if name in arrays else getattr(a, name) == getattr(b, name)
+            for name in vars(a)
         )
         for a, b in zip(first, second, strict=True)
     )
@@ -275,7 +276,10 @@ def test_model_against_a_plain_computation(tmp_path, order) -> None:
 def as_pickle(protocol: int) -> tuple[bytes, list]:
     """A model as lrp_toolbox writes it, with classes of the same names in modules of the same names."""
     layers = sample_layers()
-    kinds = {name: type(name, (), {}) for name in ("Sequential", "Convolution", "Rect", "MaxPool", "SumPool", "Flatten", "Linear", "Tanh", "SoftMax")}
+    kinds = {
+        name: type(name, (), {})
+        for name in ("Sequential", "Convolution", "Rect", "MaxPool", "SumPool", "Flatten", "Linear", "Tanh", "SoftMax")
+    }
     made = {}
     try:
         for name, kind in kinds.items():
@@ -289,7 +293,9 @@ def as_pickle(protocol: int) -> tuple[bytes, list]:
         for layer in layers:
             module = kinds[type(layer).__name__]()
             names = {"weight": "W", "bias": "B"}
-            vars(module).update({names.get(name, name): value for name, value in vars(layer).items() if name != "same"}, Y=None, lrp_aware=False)
+            vars(module).update(
+                {names.get(name, name): value for name, value in vars(layer).items() if name != "same"}, Y=None, lrp_aware=False
+            )
             if isinstance(layer, Linear):
                 module.m, module.n = np.int64(layer.weight.shape[0]), layer.weight.shape[1]
             root.modules.append(module)
@@ -371,7 +377,9 @@ def test_mat_files_that_are_cut_off(shared_data, tmp_path, end) -> None:
 
 
 def test_other_mat_files_are_refused(tmp_path) -> None:
-    element = b"\x06\0\0\0\x08\0\0\0\x06\0\0\0\0\0\0\0\x05\0\0\0\x08\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x01\0x\0\0\0\x09\0\0\0\x08\0\0\0" + bytes(8)
+    element = (
+        b"\x06\0\0\0\x08\0\0\0\x06\0\0\0\0\0\0\0\x05\0\0\0\x08\0\0\0\x01\0\0\0\x01\0\0\0\x01\0\x01\0x\0\0\0\x09\0\0\0\x08\0\0\0" + bytes(8)
+    )
     data = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01IM" + b"\x0e\0\0\0" + len(element).to_bytes(4, "little") + element
     (tmp_path / "x.mat").write_bytes(data)
     with pytest.raises(onnx_lrp.errors.ModelError, match="no variable is an object"):

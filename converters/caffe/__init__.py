@@ -69,7 +69,7 @@ def _resize(network: Network, size: Sequence[int]) -> None:
     if len(network.inputs) != 1:
         raise InputError(f"the network has {len(network.inputs)} inputs, so that one size says nothing")
     ((name, shape),) = network.inputs.items()
-    if len(size) != len(shape) - 1 or min(size) < 1 or np.prod(size, dtype=float) > 2**28:
+    if len(size) != len(shape) - 1 or min(size) < 1 or np.prod(size, dtype=float) > 2**26:
         raise InputError(f"the input's size is {len(shape) - 1} numbers above 0, channels first, not {list(size)}")
     network.inputs[name] = (shape[0], *(int(length) for length in size))
 

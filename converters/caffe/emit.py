@@ -21,7 +21,7 @@ from .weighted import batch_norm, bias, convolution, inner_product, prelu, scale
 
 __all__ = ["LAYERS", "Placed", "numbered", "to_onnx"]
 
-_MOST: Final = 2**28
+_MOST: Final = 2**26
 """Elements of a tensor, for one sample."""
 
 LAYERS: Final[dict[str, Emit]] = {

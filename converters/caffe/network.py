@@ -25,7 +25,7 @@ __all__ = ["Layer", "Network", "blob_values", "give_weights", "is_description", 
 
 _LONGEST: Final = 8 * 2**20
 """Bytes of a network's description; the longest of real ones has a hundredth of it."""
-_MOST: Final = 2**28
+_MOST: Final = 2**26
 """Numbers that an input, and so the tensor of a layer, may have."""
 _LAYERS: Final = re.compile(rb"^\s*layers?\s*:?\s*\{", re.MULTILINE)
 _V1: Final = {

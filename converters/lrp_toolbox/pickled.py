@@ -119,7 +119,9 @@ class _Machine:
 
     def _marked(self) -> list[Any]:
         """Takes what lies above the last mark."""
-        position = next(index for index in range(len(self.stack) - 1, -1, -1) if self.stack[index] is _MARK)
+        position = next((index for index in range(len(self.stack) - 1, -1, -1) if self.stack[index] is _MARK), None)
+        if position is None:
+            raise ValueError("no mark")
         values = self.stack[position + 1 :]
         del self.stack[position:]
         return values
