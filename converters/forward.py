@@ -50,10 +50,12 @@ def convolution(
     y = np.zeros((weight.shape[0], len(x), *sizes))
     for place in np.ndindex(*kernel):  # one element of the kernel after the other takes the least memory
         ends = [at * d + s * (n - 1) + 1 for at, d, s, n in zip(place, steps, strides, sizes, strict=True)]
-        view = tuple(slice(at * d, end, s) for at, d, end, s in zip(place, steps, ends, strides, strict=True))
+        spread = [slice(at * d, end, s) for at, d, end, s in zip(place, steps, ends, strides, strict=True)]
+        element: tuple[Any, ...] = (..., *place)
+        view: tuple[Any, ...] = (..., *spread)
         for g in range(group):
             outputs, inputs = slice(g * each, (g + 1) * each), slice(g * channels, (g + 1) * channels)
-            y[outputs] += np.tensordot(weight[outputs][(..., *place)], x[:, inputs][(..., *view)], (1, 1))
+            y[outputs] += np.tensordot(weight[outputs][element], x[:, inputs][view], (1, 1))
     moved: Array = np.moveaxis(y, 0, 1)
     if bias is not None:
         moved += bias.reshape(-1, *[1] * len(kernel))

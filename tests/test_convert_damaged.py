@@ -17,7 +17,7 @@ from onnx_lrp.converters.caffe.emit import to_onnx
 from onnx_lrp.converters.caffe.mean import read_mean
 from onnx_lrp.converters.caffe.network import give_weights, read_network, read_weights
 from onnx_lrp.converters.lrp_toolbox import read
-from onnx_lrp.errors import InputError, OnnxLrpError
+from onnx_lrp.errors import OnnxLrpError
 
 COUNT = 500
 PLAIN = (flip, overwrite, cut, insert, repeat)
@@ -50,15 +50,15 @@ def damage(path, data: bytes, use: Callable[[], object], mutations, limit: int) 
             mutation = mutations[number % len(mutations)]
             path.write_bytes(mutation(data, rng))
             tracemalloc.reset_peak()
+            refusal: str | None = None
             try:
                 use()
-                outcomes["works"] += 1
             except OnnxLrpError as error:
-                assert str(error)
-                assert "\n" not in str(error)
-                outcomes["refused"] += 1
+                refusal = str(error)
             except Exception as error:  # noqa: BLE001 - says which copy it was
                 pytest.fail(f"copy {number} ({mutation.__name__}): {type(error).__name__}: {error}")
+            outcomes["works" if refusal is None else "refused"] += 1
+            assert refusal is None or (refusal and "\n" not in refusal)
             assert tracemalloc.get_traced_memory()[1] < limit, f"copy {number} ({mutation.__name__}) takes too much memory"
     finally:
         tracemalloc.stop()
@@ -139,13 +139,5 @@ def test_damaged_caffe_networks(tmp_path) -> None:
 def test_damaged_mean_files(tmp_path) -> None:
     path = tmp_path / "mean"
     data = save_mean(path, np.ones((3, 4, 4))).read_bytes()
-
-    def use() -> None:
-        try:
-            read_mean(path)
-        except InputError as error:
-            assert str(path) in str(error)
-            raise
-
-    outcomes = damage(path, data, use, (change_field, *PLAIN), 32 * 2**20)
+    outcomes = damage(path, data, lambda: read_mean(path), (change_field, *PLAIN), 32 * 2**20)
     assert min(outcomes["refused"], outcomes["works"]) > 50

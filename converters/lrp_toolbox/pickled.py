@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickletools
 import re
+import warnings
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -70,7 +71,9 @@ def read(data: bytes, where: str) -> list[Layer]:
         ModelError: The pickle is damaged, is no model of lrp_toolbox, or refers to something that such a model does not need.
     """
     try:
-        root = _Machine().run(data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in texts
+            root = _Machine().run(data)
     except _RefusedError as error:
         raise ModelError(f"{where}: {error}; nothing of the file was run") from None
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, UnicodeError, RecursionError, AttributeError) as error:
