@@ -324,6 +324,16 @@ def test_convolutions_against_torch(tmp_path, kind, parameters) -> None:
     assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()
 
 
+def test_convolution_over_three_axes(tmp_path) -> None:
+    torch = pytest.importorskip("torch")
+    x, weight, bias = RNG.normal(size=(2, 4, 4, 5, 6)), RNG.normal(size=(2, 4, 2, 3, 1)), RNG.normal(size=2)
+    window = "kernel_size: 2 kernel_size: 3 kernel_size: 1 stride: 1 stride: 2 stride: 3 pad: 1 pad: 0 pad: 2"
+    got = layer_output(tmp_path, one("Convolution", f"convolution_param {{ num_output: 2 {window} }}"), x, [weight, bias])
+    expected = torch.nn.functional.conv3d(*map(torch.from_numpy, (x, weight, bias)), stride=(1, 2, 3), padding=(1, 0, 2)).numpy()
+    assert got.shape == expected.shape
+    assert np.abs(got - expected).max() < 1e-5
+
+
 # what is wrong ----------------------------------------------------------------------------------------------------------
 
 WRONG = {
