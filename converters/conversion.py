@@ -18,8 +18,10 @@ from onnx_lrp.image import atomic_write
 if TYPE_CHECKING:
     Array = NDArray[Any]
 
-__all__ = ["TOLERANCE", "Activation", "Conversion", "Layer", "Report", "checked", "deviation"]
+__all__ = ["HEAD", "TOLERANCE", "Activation", "Conversion", "Layer", "Report", "checked", "deviation"]
 
+HEAD: Final = 65536
+"""How many bytes of a file a converter sees to recognise it."""
 TOLERANCE: Final = 1e-4
 """The largest difference, as `Layer.difference` counts it, with which a conversion passes."""
 

@@ -7,17 +7,13 @@ import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from onnx_lrp.errors import InputError, ModelError, suggest
 
-if TYPE_CHECKING:
-    from .conversion import Conversion
+from .conversion import HEAD, Conversion
 
 __all__ = ["CONVERTERS", "Converter", "convert", "find"]
-
-HEAD: Final = 65536
-"""How many bytes of a file a converter sees to recognise it."""
 
 
 @dataclass(frozen=True)

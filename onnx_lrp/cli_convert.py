@@ -53,7 +53,7 @@ def convert(
     flatten_order: Annotated[
         FlattenOrder | None,
         typer.Option(
-            help="lrp_toolbox: F for models that MATLAB trained. Default: C.",
+            help="lrp_toolbox: F for models that MATLAB trained, else C. Default: F for .mat files.",
             rich_help_panel=_SOURCE,
             show_default=False,
             case_sensitive=False,

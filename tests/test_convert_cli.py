@@ -130,7 +130,7 @@ ERRORS = [
     ("convert none.txt", "no such file: none.txt"),
     ("convert photo.png", "photo.png is not recognised as a model of lrp_toolbox"),
     ("convert toolbox.txt --from kaffe", "unknown kind of source 'kaffe'; did you mean 'caffe'?"),
-    ("convert toolbox.txt --from caffe", "toolbox.txt holds a network's weights"),
+    ("convert toolbox.txt --from caffe", "toolbox.txt is not the description of a Caffe network"),
     ("convert toolbox.txt --weights net.caffemodel", "a source of lrp_toolbox takes no option 'weights'"),
     ("convert toolbox.txt --input-size 4,x", "a size is whole numbers with commas between"),
     ("convert toolbox.txt --input-size 5,5,1", "layer 4 (Linear) takes 8 features, but gets 18"),

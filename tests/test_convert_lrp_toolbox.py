@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import pickle
 import re
 import sys
 import types
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -206,6 +208,7 @@ BROKEN = {
     "SumPool 2 2 0 2\n": "line 1: SumPool is followed by 4 whole numbers above 0",
     "Rect 1\n": "line 1: Rect is followed by 0 whole numbers",
     "SumPool 9999999999999999999999 2 2 2\n": "line 1: SumPool is followed by 4 whole numbers",
+    f"Linear {'0' * 9}1{'1' * 5000} 2\n1 2\n1\n": "line 1: Linear is followed by 2 whole numbers",
 }
 
 
@@ -374,6 +377,27 @@ def test_hostile_pickles(tmp_path, name) -> None:
 def test_mat_files_that_are_cut_off(shared_data, tmp_path, end) -> None:
     (tmp_path / "x.mat").write_bytes((shared_data / "lrp_toolbox" / "LeNet-5.mat").read_bytes()[:end])
     with pytest.raises(onnx_lrp.errors.ModelError, match=r"x\.mat"):
+        convert(tmp_path / "x.mat")
+
+
+def test_flatten_goes_as_the_system_that_wrote_the_file(tmp_path, monkeypatch) -> None:
+    """Of MATLAB the rows run fastest, which a text cannot tell."""
+    layers = in_float32(sample_layers())
+    (tmp_path / "x.txt").write_text(write_text(layers))
+    toolbox = importlib.import_module("onnx_lrp.converters.lrp_toolbox")
+    x = RNG.normal(size=(2, 7, 8, 2)).astype(np.float32)
+    for kind, order in (("text", "C"), ("MATLAB", "F")):
+        monkeypatch.setattr(toolbox, "read", lambda _, kind=kind: (kind, layers))
+        conversion = convert(tmp_path / "x.txt", input_size=(7, 8, 2))
+        assert np.abs(run(conversion.model, {"input": x})[0] - by_hand(layers, x.astype(np.float64), order)).max() < 1e-5
+        assert any(f"needs --flatten-order {'CF'[order == 'C']}" in note for note in conversion.report.notes)
+
+
+def test_mat_files_that_inflate_without_end(tmp_path) -> None:
+    packed = zlib.compress(bytes(2**26), 9)
+    data = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\x01IM" + (b"\x0f\0\0\0" + len(packed).to_bytes(4, "little") + packed)
+    (tmp_path / "x.mat").write_bytes(data)
+    with pytest.raises(onnx_lrp.errors.ModelError, match="far too large"):
         convert(tmp_path / "x.mat")
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_lrp.errors import InputError
+from onnx_lrp.errors import InputError, ModelError
 from onnx_lrp.metadata import recorded
 
-from ..conversion import Conversion, checked
+from ..conversion import HEAD, Conversion, checked
 from .emit import to_onnx
 from .forward import forward
 from .mean import read_mean
@@ -48,8 +48,12 @@ def convert(
         InputError: The weights are missing, or an option does not fit.
         ModelError: A file is broken, a layer is not supported, or the ONNX model differs from the network.
     """
-    if not is_description(path.read_bytes()[:65536]):
-        raise InputError(f"{path} holds a network's weights: give its deploy.prototxt as the source, and this with --weights")
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if not is_description(head):
+        if is_weights(path, head):
+            raise InputError(f"{path} holds a network's weights: give its deploy.prototxt as the source, and this with --weights")
+        raise ModelError(f"{path} is not the description of a Caffe network")
     network = read_network(path)
     if weights is None:
         raise InputError(f"{path} describes a network without its weights: give the .caffemodel with --weights")

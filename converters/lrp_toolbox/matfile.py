@@ -27,8 +27,8 @@ _NUMBERS: Final = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4"
 _CELL, _STRUCT, _CHAR, _OPAQUE = 1, 2, 4, 17
 _NUMERIC: Final = range(6, 16)
 _DEPTH: Final = 20
-_INFLATED: Final = (64 * 2**20, 200, 2 * 2**30)
-"""Compressed data may become this many bytes, plus this many times its size, and never more than this: weights do not shrink further."""
+_INFLATED: Final = (16 * 2**20, 200)
+"""The compressed parts of a file may become this many bytes, plus this many times the file's size: weights do not shrink further."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,20 @@ def variables(data: bytes) -> list[Variable]:
     """
     if not data.startswith(HEADER) or len(data) < _START:
         raise ValueError("no header")
-    return list(_matrices(_Reader(data[_START:], _order(data[126:128]))))
+    reader = _Reader(data[_START:], _order(data[126:128]))
+    base, factor = _INFLATED
+    left = base + factor * len(data)
+    found: list[Variable] = []
+    while reader:
+        start = reader.start
+        kind, content = reader.element()
+        if kind == _COMPRESSED:
+            plain = _inflated(content, left)
+            left -= len(plain)
+        else:
+            plain = bytes(reader.data[start : reader.start])
+        found.extend(_matrices(_Reader(plain, reader.order)))
+    return found
 
 
 def workspace(data: bytes) -> Variable:
@@ -124,17 +137,14 @@ def _matrices(reader: _Reader, depth: int = 0) -> Any:
         raise ValueError("nested too deeply")
     while reader:
         kind, content = reader.element()
-        if kind == _COMPRESSED:
-            yield from _matrices(_Reader(_inflated(content), reader.order), depth + 1)
-        elif kind == _MATRIX:
-            yield _matrix(_Reader(content, reader.order), depth) if content else Variable("", np.zeros((0, 0)))
-        else:
+        if kind != _MATRIX:
             raise ValueError(f"an element of type {kind} where an array should be")
+        yield _matrix(_Reader(content, reader.order), depth) if content else Variable("", np.zeros((0, 0)))
 
 
-def _inflated(content: bytes) -> bytes:
-    base, factor, most = _INFLATED
-    limit = min(base + factor * len(content), most)
+def _inflated(content: bytes, limit: int) -> bytes:
+    if limit < 1:
+        raise ValueError("compressed data that is far too large")
     machine = zlib.decompressobj()
     try:
         data = machine.decompress(content, limit)

@@ -62,7 +62,7 @@ def _layer(lines: _Lines) -> Layer:
     expected = _LENGTHS.get(kind, 0)
     if kind not in KINDS:
         return build(kind, {}, place)  # says what is wrong
-    if len(given) != expected or not all(word.isascii() and word.isdigit() and 0 < int(word[:10]) < 2**31 for word in given):
+    if len(given) != expected or not all(map(_is_length, given)):
         raise ModelError(f"{place}: {kind} is followed by {expected} whole numbers above 0, not by {' '.join(given)[:60]!r}")
     numbers = [int(word) for word in given]
     if kind == "Linear":
@@ -123,6 +123,10 @@ class _Lines:
             return np.fromiter(map(_number, words), np.float64, count)
         except ValueError as error:
             raise ModelError(f"{self.place}: {error}") from None
+
+
+def _is_length(word: str) -> bool:
+    return len(word) <= 10 and word.isascii() and word.isdigit() and 0 < int(word) < 2**31
 
 
 def _number(word: str) -> float:

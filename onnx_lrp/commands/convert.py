@@ -68,7 +68,8 @@ def _to_text(source: Path, target: Path, kind: str | None, options: dict[str, An
         if options:
             raise InputError(f"an ONNX model as a source takes no option {next(iter(options))!r}") from None
         return write(source, target)
-    return write(_converted(source, kind, options).model, target)
+    conversion = _converted(source, kind, options)
+    return dataclasses.replace(write(conversion.model, target), source=source, kind=conversion.report.kind, notes=conversion.report.notes)
 
 
 def _record(conversion: Conversion, name: str) -> None:
