@@ -1,44 +1,20 @@
 """The command line: onnx-lrp. The commands themselves are in `onnx_lrp.commands`, imported when they are called."""
 
-import errno
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from onnx_lrp import __version__
 from onnx_lrp.cli_convert import convert
-from onnx_lrp.errors import OnnxLrpError
+from onnx_lrp.cli_errors import Group
 
 __all__ = ["app", "main"]
 
 _SHOWN, _WHAT, _HOW, _FILES = "Pictures", "What is explained", "How it is explained", "Files"
 _RUNS = "Integrated gradients, SmoothGrad, DeepLIFT"
-
-
-class _Group(TyperGroup):
-    """Turns what a user can cause into one line and exit code 2; a traceback is a bug of ours."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except OnnxLrpError as error:
-            _fail(str(error))
-        except MemoryError:
-            _fail("not enough memory")
-        except OSError as error:
-            if error.errno in (None, errno.EPIPE):
-                raise
-            where = f"{error.filename}: " if error.filename else ""
-            _fail(f"{where}{error.strerror}")
-
-
-def _fail(message: str) -> None:
-    typer.echo("error: " + " ".join(message.split()), err=True)
-    raise typer.Exit(2)
 
 
 class Providers(StrEnum):
@@ -59,7 +35,7 @@ class Seed(StrEnum):
 
 
 app = typer.Typer(
-    cls=_Group,
+    cls=Group,
     name="onnx-lrp",
     no_args_is_help=True,
     add_completion=False,

@@ -14,7 +14,7 @@ from caffe_nets import SMALL, SMALL_FEATURES, fill, older, random_weights, save_
 from models import run
 
 import onnx_lrp
-from onnx_lrp.commands.caffe_config import CaffeConfig, parse_config, parse_file_list
+from onnx_lrp.commands.caffe_config import CaffeConfig, class_target, parse_config, parse_file_list
 from onnx_lrp.converters import convert
 from onnx_lrp.converters.caffe.schema import NetParameter
 from onnx_lrp.errors import InputError, ModelError
@@ -515,6 +515,20 @@ def test_wrong_configurations(tmp_path, values, message) -> None:
 
     with pytest.raises(InputError, match=re.escape(message)):
         use()
+
+
+def test_five_classes_together_are_the_sum_of_five(small) -> None:
+    """Of six outputs, where the seed's values add up as the rules are linear in the relevance."""
+    text = SMALL.replace("num_output: 5", "num_output: 6")
+    source, weights = write(small[0].parent, text, random_weights(text, SMALL_FEATURES))
+    explainer = onnx_lrp.Explainer(convert(source, weights=weights).model, "caffe_0", epsilon=0.1, providers="cpu", threads=1)
+    x = RNG.normal(size=(2, 3, 14, 13)).astype(np.float32)
+    output = explainer.explain(x).output
+    together = explainer.explain(x, class_target(-2, output)).relevance
+    best = np.argsort(-output, 1)[:, :5]
+    assert np.abs(together - explainer.explain(x, best).relevance.sum(1)).max() < 1e-5 * np.abs(together).max()
+    for index, classes in ((-1, output.argmax(1)), (3, [3, 3])):
+        assert explainer.explain(x, class_target(index, output)).target.tolist() == list(classes)
 
 
 def test_file_lists(tmp_path) -> None:

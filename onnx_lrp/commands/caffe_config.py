@@ -12,18 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from onnx_lrp.errors import CompositeError, InputError, ModelError
 from onnx_lrp.metadata import CAFFE
 
 if TYPE_CHECKING:
     from onnx_lrp.commands.explain import Request
+    from onnx_lrp.graph import Array
 
-__all__ = ["CaffeConfig", "configure", "parse_config", "parse_file_list"]
+__all__ = ["CaffeConfig", "class_target", "configure", "parse_config", "parse_file_list"]
 
 _WHOLE: Final = ("relpropformulatype", "lastlayerindex", "firstlayerindex", "auxiliaryvariable_maxlayerindexforflatdistinconv")
 _REAL: Final = ("epsstab", "alphabeta_beta")
 _WEIGHTED: Final = ("Convolution", "InnerProduct")
 _LARGEST: Final = 2**20
+_TOGETHER: Final = 5
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,23 @@ def parse_file_list(path: Path) -> list[tuple[Path, int]]:
             raise InputError(f"{path}, line {number}: a path and a class from -2 on are expected, not {line.strip()[:80]!r}")
         found.append((Path(name.strip()), index))
     return found
+
+
+def class_target(index: int, output: Array) -> Any:
+    """The target that `Explainer.explain` takes for a class of a file list.
+
+    Args:
+        index: The class; -1: the best one, -2: the five best together.
+        output: The explained output for the same samples, (N, classes).
+
+    Returns:
+        A class, None for the best one, or which outputs are explained together, as booleans.
+    """
+    if index != -2:
+        return None if index == -1 else index
+    chosen = np.zeros(output.shape, bool)
+    np.put_along_axis(chosen, np.argsort(-output, axis=1, kind="stable")[:, :_TOGETHER], True, axis=1)
+    return chosen
 
 
 def configure(request: Request, path: Path) -> None:
