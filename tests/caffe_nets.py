@@ -56,6 +56,13 @@ def save_mean(path: Path, mean: np.ndarray) -> Path:
     return path
 
 
+def write(folder: Path, text: str, weights) -> tuple[Path, Path]:
+    """Writes a description and its weights."""
+    (folder / "net.prototxt").write_text(text)
+    (folder / "net.caffemodel").write_bytes(weights.SerializeToString())
+    return folder / "net.prototxt", folder / "net.caffemodel"
+
+
 SMALL = """
 name: "small"
 input: "data"
