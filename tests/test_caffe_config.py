@@ -88,10 +88,10 @@ def test_wrong_configurations(tmp_path, values, message) -> None:
         use()
 
 
-def test_five_classes_together_are_the_sum_of_five(small) -> None:
+def test_five_classes_together_are_the_sum_of_five(tmp_path) -> None:
     """Of six outputs, where the seed's values add up as the rules are linear in the relevance."""
     text = SMALL.replace("num_output: 5", "num_output: 6")
-    source, weights = write(small[0].parent, text, random_weights(text, SMALL_FEATURES))
+    source, weights = write(tmp_path, text, random_weights(text, SMALL_FEATURES))
     explainer = onnx_lrp.Explainer(convert(source, weights=weights).model, "caffe_0", epsilon=0.1, providers="cpu", threads=1)
     x = RNG.normal(size=(2, 3, 14, 13)).astype(np.float32)
     output = explainer.explain(x).output
