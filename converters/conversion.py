@@ -18,10 +18,12 @@ from onnx_lrp.image import atomic_write
 if TYPE_CHECKING:
     Array = NDArray[Any]
 
-__all__ = ["HEAD", "TOLERANCE", "Activation", "Conversion", "Layer", "Report", "checked", "deviation"]
+__all__ = ["HEAD", "LAYERS", "TOLERANCE", "Activation", "Conversion", "Layer", "Report", "checked", "deviation"]
 
 HEAD: Final = 65536
 """How many bytes of a file a converter sees to recognise it."""
+LAYERS: Final = 4096
+"""How many layers a legacy model may have; the deepest of real ones have fewer. It bounds the time for hostile files."""
 TOLERANCE: Final = 1e-4
 """The largest difference, as `Layer.difference` counts it, with which a conversion passes."""
 

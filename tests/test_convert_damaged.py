@@ -13,11 +13,12 @@ import pytest
 from caffe_nets import SMALL, SMALL_FEATURES, random_weights, save_mean
 from mutations import change_field, cut, flip, insert, overwrite, repeat
 
+from onnx_lrp.converters import convert
 from onnx_lrp.converters.caffe.emit import to_onnx
 from onnx_lrp.converters.caffe.mean import read_mean
 from onnx_lrp.converters.caffe.network import give_weights, read_network, read_weights
 from onnx_lrp.converters.lrp_toolbox import read
-from onnx_lrp.errors import OnnxLrpError
+from onnx_lrp.errors import ModelError, OnnxLrpError
 
 COUNT = 500
 PLAIN = (flip, overwrite, cut, insert, repeat)
@@ -134,6 +135,19 @@ def test_damaged_caffe_networks(tmp_path) -> None:
 
     outcomes = damage(path, SMALL.encode(), use, (change_number, change_line, *PLAIN), 32 * 2**20)
     assert min(outcomes["refused"], outcomes["works"]) > 25
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.txt", b"Rect\n" * 5000),
+        ("x.prototxt", b'input: "x" input_dim: 1 input_dim: 1 input_dim: 1 input_dim: 1\n' + b'layer { name: "a" type: "ReLU" }\n' * 5000),
+    ],
+)
+def test_models_of_too_many_layers_are_refused(tmp_path, name, content) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match="has 5000 layers, more than the 4096 that are read"):
+        convert(tmp_path / name, **({"weights": tmp_path / name} if name == "x.prototxt" else {}))
 
 
 def test_damaged_mean_files(tmp_path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_lrp.errors import ModelError, suggest
 
+from ..conversion import LAYERS
 from .schema import LayerParameter, NetParameter
 
 if TYPE_CHECKING:
@@ -101,11 +102,14 @@ def read_network(path: Path) -> Network:
         raise ModelError(f"{path}{line}: {reason} (a network for inference is expected, as a deploy.prototxt is)") from None
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {' '.join(str(error).split())[:200]}") from None
-    layers = [_layer(entry, str(path)) for entry in _used(net)]
+    found = [_layer(entry, str(path)) for entry in _used(net)]
+    if len(found) > LAYERS:
+        raise ModelError(f"{path} has {len(found)} layers, more than the {LAYERS} that are read")
     inputs = _declared(net, str(path))
-    input_layers = [layer for layer in layers if layer.kind == "Input"]
-    for layer in input_layers:
-        layers.remove(layer)
+    layers = [layer for layer in found if layer.kind != "Input"]
+    for layer in found:
+        if layer.kind != "Input":
+            continue
         shapes = layer.parameters.input_param.shape
         if len(shapes) not in (1, len(layer.tops)):
             raise ModelError(f"{path}: the layer {layer.name!r} gives no shape for its input")
@@ -117,7 +121,7 @@ def read_network(path: Path) -> Network:
     for name, shape in inputs.items():
         if not shape or min(shape) < 1 or prod(shape[1:]) > _MOST:
             raise ModelError(f"{path}: the input {name!r} has the shape {list(shape)[:8]}")
-    return Network(net.name, inputs, layers, len(input_layers))
+    return Network(net.name, inputs, layers, len(found) - len(layers))
 
 
 def _declared(net: Any, where: str) -> dict[str, Shape]:

@@ -14,7 +14,7 @@ import numpy as np
 from onnx_lrp.errors import InputError, ModelError
 from onnx_lrp.metadata import recorded
 
-from ..conversion import Conversion, checked
+from ..conversion import LAYERS, Conversion, checked
 from . import matfile, matlab, pickled, text
 from .layers import Convolution, Flatten, Layer
 from .network import INPUT, forward, to_onnx
@@ -55,7 +55,10 @@ def read(path: Path) -> tuple[str, list[Layer]]:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
     kind = _format(data[:4096]) or ("pickle" if data.startswith(_PICKLE) else "text")
-    return kind, _FORMATS[kind](data, str(path))
+    layers = _FORMATS[kind](data, str(path))
+    if len(layers) > LAYERS:
+        raise ModelError(f"{path} has {len(layers)} layers, more than the {LAYERS} that are read")
+    return kind, layers
 
 
 def convert(
