@@ -10,6 +10,7 @@ from onnx_lrp.errors import CompositeError, InputError, ModelError, OnnxLrpError
 from onnx_lrp.explainer import Explainer, explain
 from onnx_lrp.explanation import Explanation
 from onnx_lrp.gradients import gradient, integrated_gradients, smoothgrad
+from onnx_lrp.patterns import Patterns, fit_patterns
 from onnx_lrp.targets import Region
 
 __version__ = "0.1.0"
@@ -23,9 +24,11 @@ __all__ = [
     "InputError",
     "ModelError",
     "OnnxLrpError",
+    "Patterns",
     "Region",
     "UnsupportedOperatorError",
     "explain",
+    "fit_patterns",
     "gradient",
     "integrated_gradients",
     "rules",

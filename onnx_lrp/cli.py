@@ -10,19 +10,29 @@ import typer
 from onnx_lrp import __version__
 from onnx_lrp.cli_convert import convert
 from onnx_lrp.cli_errors import Group
+from onnx_lrp.commands.arguments import (
+    FILES,
+    HOW,
+    RUNS,
+    WHAT,
+    Composite,
+    Epsilon,
+    Estimator,
+    Gamma,
+    High,
+    Low,
+    Method,
+    Model,
+    More,
+    Output,
+    PatternBias,
+    PatternFile,
+    Prepare,
+    Providers,
+    Record,
+)
 
 __all__ = ["app", "main"]
-
-_SHOWN, _WHAT, _HOW, _FILES = "Pictures", "What is explained", "How it is explained", "Files"
-_RUNS = "Integrated gradients, SmoothGrad, DeepLIFT"
-
-
-class Providers(StrEnum):
-    """Where a model runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
 
 
 class Seed(StrEnum):
@@ -59,75 +69,12 @@ def _app(
     """See which parts of an input a prediction rests on: layer-wise relevance propagation for any ONNX model."""
 
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="The model, an .onnx file.", show_default=False)]
-Composite = Annotated[
-    str | None,
-    typer.Option(
-        "-c",
-        "--composite",
-        metavar="NAME",
-        rich_help_panel=_HOW,
-        help="Which rule each kind of layer gets; [bold]onnx-lrp composites[/bold] lists the names. "
-        "Default: epsilon_plus_flat, for models without convolutions epsilon.",
-    ),
-]
-Method = Annotated[
-    str | None,
-    typer.Option(
-        "-c",
-        "--composite",
-        metavar="NAME",
-        rich_help_panel=_HOW,
-        help="Which rule each kind of layer gets; [bold]onnx-lrp composites[/bold] lists the names. "
-        "Default: epsilon_plus_flat, for models without convolutions epsilon. "
-        "Also integrated_gradients and smoothgrad, which run the gradient several times.",
-    ),
-]
-Low = Annotated[
-    float | None, typer.Option(help="The smallest value that the input can have (composites with a box).", rich_help_panel=_HOW)
-]
-High = Annotated[
-    float | None, typer.Option(help="The largest value that the input can have (composites with a box).", rich_help_panel=_HOW)
-]
-Epsilon = Annotated[float | None, typer.Option(help="The composite's epsilon: larger is smoother.", rich_help_panel=_HOW)]
-Gamma = Annotated[float | None, typer.Option(help="The composite's gamma: larger favours what speaks for.", rich_help_panel=_HOW)]
-More = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--option",
-        metavar="NAME=VALUE",
-        rich_help_panel=_HOW,
-        help="Another option of the composite, as [bold]onnx-lrp composites[/bold] lists them; may be repeated.",
-    ),
-]
-Prepare = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        rich_help_panel=_WHAT,
-        help="How the model wants its pictures: imagenet, caffe, tf, unit (0 to 1), none (0 to 255), or a .json file with the fields "
-        "resize, crop, layout, channels, scale, mean, std. Default: what a converter wrote into the model; else imagenet, for grey "
-        "pictures unit.",
-    ),
-]
-Output = Annotated[
-    str | None,
-    typer.Option(metavar="TENSOR", help="The tensor to explain; default: the first output, before a final softmax.", rich_help_panel=_WHAT),
-]
-Record = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TENSOR",
-        rich_help_panel=_WHAT,
-        help="Also give the relevance of this tensor: its name, that of its node, a pattern such as '/layer4/*', or all; may be repeated.",
-    ),
-]
-
-
-def _options(low: float | None, high: float | None, epsilon: float | None, gamma: float | None, more: list[str] | None) -> dict[str, Any]:
+def _options(
+    low: float | None, high: float | None, epsilon: float | None, gamma: float | None, more: list[str] | None, patterns: Path | None
+) -> dict[str, Any]:
     from onnx_lrp.commands.options import parse_options
 
-    given = {"low": low, "high": high, "epsilon": epsilon, "gamma": gamma}
+    given = {"low": low, "high": high, "epsilon": epsilon, "gamma": gamma, "patterns": patterns}
     return parse_options(more or []) | {name: value for name, value in given.items() if value is not None}
 
 
@@ -150,38 +97,39 @@ def explain(
     option: More = None,
     baseline: Annotated[
         float | None,
-        typer.Option(help="The input's value to compare with (integrated_gradients, deeplift). Default: 0.", rich_help_panel=_RUNS),
+        typer.Option(help="The input's value to compare with (integrated_gradients, deeplift). Default: 0.", rich_help_panel=RUNS),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Points on the way from the baseline (integrated_gradients).", rich_help_panel=_RUNS)
+        int | None, typer.Option(min=1, help="Points on the way from the baseline (integrated_gradients).", rich_help_panel=RUNS)
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(min=1, help="Noisy copies of each input to average over: SmoothGrad, of any composite.", rich_help_panel=_RUNS),
+        typer.Option(min=1, help="Noisy copies of each input to average over: SmoothGrad, of any composite.", rich_help_panel=RUNS),
     ] = None,
     noise: Annotated[
         float | None,
-        typer.Option(min=0, help="The noise of these copies, as a fraction of the input's range. Default: 0.1.", rich_help_panel=_RUNS),
+        typer.Option(min=0, help="The noise of these copies, as a fraction of the input's range. Default: 0.1.", rich_help_panel=RUNS),
     ] = None,
-    random_seed: Annotated[int | None, typer.Option(min=0, help="Of the noise. Default: 0.", rich_help_panel=_RUNS)] = None,
+    random_seed: Annotated[int | None, typer.Option(min=0, help="Of the noise. Default: 0.", rich_help_panel=RUNS)] = None,
+    patterns: PatternFile = None,
     target: Annotated[
         str | None,
         typer.Option(
             "-t",
             "--target",
             metavar="CLASS",
-            rich_help_panel=_WHAT,
+            rich_help_panel=WHAT,
             help="The class to explain: its number, or its name with --labels; several with commas between. "
             "Default: the best of each input. For outputs of several axes a place such as 3:10:12.",
         ),
     ] = None,
     top: Annotated[
-        int | None, typer.Option(min=1, help="Explain the K best classes of each input.", metavar="K", rich_help_panel=_WHAT)
+        int | None, typer.Option(min=1, help="Explain the K best classes of each input.", metavar="K", rich_help_panel=WHAT)
     ] = None,
     seed: Annotated[
         Seed | None,
         typer.Option(
-            rich_help_panel=_HOW,
+            rich_help_panel=HOW,
             help="Where relevance starts: with the output's value, with one, or with what sets the class apart from the others: "
             "contrastive (CLRP) or softmax_gradient (SGLRP). Default: output; one for gradients.",
             show_default=False,
@@ -189,20 +137,18 @@ def explain(
     ] = None,
     two_pass: Annotated[
         bool,
-        typer.Option(
-            "--two-pass", rich_help_panel=_HOW, help="With these two seeds: explain the class and the others apart, and subtract."
-        ),
+        typer.Option("--two-pass", rich_help_panel=HOW, help="With these two seeds: explain the class and the others apart, and subtract."),
     ] = False,
     region: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            rich_help_panel=_WHAT,
+            rich_help_panel=WHAT,
             help="Explain a region of a dense output such as a segmentation: a picture that is bright there, as large as the output or "
             "the photo, or a .npy file that is not zero there. The class is that of --target; default: the largest at each place.",
         ),
     ] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.", rich_help_panel=_WHAT)] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", help="Names of the classes, one a line.", rich_help_panel=WHAT)] = None,
     preprocess: Prepare = None,
     output: Output = None,
     record: Record = None,
@@ -210,7 +156,7 @@ def explain(
         bool,
         typer.Option(
             "--layers",
-            rich_help_panel=_WHAT,
+            rich_help_panel=WHAT,
             help="Print and draw relevance layer by layer: of the tensors of --record, else of all.",
         ),
     ] = False,
@@ -218,11 +164,11 @@ def explain(
         Path | None,
         typer.Option(
             metavar="FILE",
-            rich_help_panel=_HOW,
+            rich_help_panel=HOW,
             help="A configuration of lrp_toolbox's Caffe extension: formula, epsilon, beta, first and last layer; other options go first.",
         ),
     ] = None,
-    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.", rich_help_panel=_FILES)] = Path(
+    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.", rich_help_panel=FILES)] = Path(
         "explanations"
     ),
     formats: Annotated[
@@ -230,7 +176,7 @@ def explain(
         typer.Option(
             "--format",
             metavar="LIST",
-            rich_help_panel=_FILES,
+            rich_help_panel=FILES,
             help="png for pictures, npz or h5 for arrays (relevance, output, target, input ...), or several such as png,npz.",
         ),
     ] = "png,npz",
@@ -238,7 +184,7 @@ def explain(
         str | None,
         typer.Option(
             metavar="NAME",
-            rich_help_panel=_FILES,
+            rich_help_panel=FILES,
             help="Colours: bwr, coldnhot, hot, seismic, ..., any of matplotlib, or your own such as 00f,80:fff,f00.",
         ),
     ] = None,
@@ -246,17 +192,17 @@ def explain(
         bool | None,
         typer.Option(
             "--overlay/--no-overlay",
-            rich_help_panel=_FILES,
+            rich_help_panel=FILES,
             show_default=False,
             help="Also draw relevance on top of the picture. Default: for photos, not for arrays.",
         ),
     ] = None,
     account: Annotated[
         bool,
-        typer.Option("--account", rich_help_panel=_WHAT, help="Also print where relevance went, and which nodes lose most of it and why."),
+        typer.Option("--account", rich_help_panel=WHAT, help="Also print where relevance went, and which nodes lose most of it and why."),
     ] = False,
-    threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=_HOW)] = None,
-    providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=_HOW)] = Providers.AUTO,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=HOW)] = None,
+    providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=HOW)] = Providers.AUTO,
 ) -> None:
     """Explain predictions: print the best classes of each input, and draw what they rest on.
 
@@ -271,7 +217,7 @@ def explain(
         model,
         inputs,
         composite,
-        _options(low, high, epsilon, gamma, option),
+        _options(low, high, epsilon, gamma, option, patterns),
         {name: value for name, value in runs.items() if value is not None},
         target=target,
         seed=seed and seed.value,
@@ -307,9 +253,10 @@ def check(
     epsilon: Epsilon = None,
     gamma: Gamma = None,
     option: More = None,
+    patterns: PatternFile = None,
     preprocess: Prepare = None,
     output: Output = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", rich_help_panel=_FILES)] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", rich_help_panel=FILES)] = False,
 ) -> None:
     """Show what would be done with a model: each node, its rule, and what is not supported.
 
@@ -317,13 +264,13 @@ def check(
     """
     from onnx_lrp.commands.models import check as run
 
-    raise typer.Exit(run(model, composite, _options(low, high, epsilon, gamma, option), preprocess, output, as_json=as_json))
+    raise typer.Exit(run(model, composite, _options(low, high, epsilon, gamma, option, patterns), preprocess, output, as_json=as_json))
 
 
 @app.command("compile")
 def compile_(
     model: Model,
-    to: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The .onnx file to write.", rich_help_panel=_FILES)] = Path(
+    to: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The .onnx file to write.", rich_help_panel=FILES)] = Path(
         "explainer.onnx"
     ),
     composite: Composite = None,
@@ -332,6 +279,7 @@ def compile_(
     epsilon: Epsilon = None,
     gamma: Gamma = None,
     option: More = None,
+    patterns: PatternFile = None,
     preprocess: Prepare = None,
     output: Output = None,
     record: Record = None,
@@ -342,7 +290,50 @@ def compile_(
     """
     from onnx_lrp.commands.models import compile_ as run
 
-    run(model, composite, _options(low, high, epsilon, gamma, option), preprocess, output, record or [], to)
+    run(model, composite, _options(low, high, epsilon, gamma, option, patterns), preprocess, output, record or [], to)
+
+
+@app.command("patterns")
+def patterns_(
+    model: Model,
+    data: Annotated[
+        list[str],
+        typer.Argument(metavar="DATA", show_default=False, help="What to fit to: pictures, .npy or .npz files, folders of them."),
+    ],
+    to: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The .npz file to write.", rich_help_panel=FILES)] = Path(
+        "patterns.npz"
+    ),
+    estimator: Annotated[
+        Estimator, typer.Option(help="Fit to each output where it is positive, as behind a ReLU, or to all of it.", rich_help_panel=HOW)
+    ] = Estimator.POSITIVE,
+    bias: Annotated[
+        PatternBias, typer.Option(help="Take biases for constant inputs, or leave them out as iNNvestigate does.", rich_help_panel=HOW)
+    ] = PatternBias.NEURON,
+    batch_size: Annotated[int, typer.Option(min=1, help="How many samples are run at once.", rich_help_panel=HOW)] = 32,
+    preprocess: Prepare = None,
+    output: Output = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=HOW)] = None,
+    providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=HOW)] = Providers.AUTO,
+) -> None:
+    """Find the patterns that the layers of a model react to in your data, for the composites pattern_net and pattern_attribution.
+
+    Example: onnx-lrp patterns model.onnx photos/ -o patterns.npz, then: onnx-lrp explain model.onnx cat.jpg -c pattern_attribution
+    --patterns patterns.npz
+    """
+    from onnx_lrp.commands.patterns import run
+
+    run(
+        model,
+        data,
+        to,
+        estimator=estimator.value,
+        bias=bias.value,
+        batch_size=batch_size,
+        preprocess=preprocess,
+        output=output,
+        threads=threads,
+        providers=providers.value,
+    )
 
 
 app.command()(convert)
@@ -360,7 +351,7 @@ def composites(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where digits.png goes.", rich_help_panel=_FILES)] = Path(
+    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where digits.png goes.", rich_help_panel=FILES)] = Path(
         "onnx_lrp_demo"
     ),
 ) -> None:

@@ -271,7 +271,7 @@ class Explainer:
             node for node in self.graph.needed_for([self.output_name]) if node.outputs[0] and self.graph.type_of(node.outputs[0]).is_float
         ]
         model, constants = e.model(self._model_inputs(), [onnx.ValueInfoProto(name=node.outputs[0]) for node in nodes])
-        values = Interpreter(model, constants, self._providers, self._threads).run([node.outputs[0] for node in nodes], feeds)
+        values = self._run(Interpreter(model, constants, self._providers, self._threads), [node.outputs[0] for node in nodes], feeds)
         for node, value in zip(nodes, values, strict=True):
             if not np.isfinite(value).all():
                 return f"first at node {node.name!r} ({node.op}) in the forward pass"

@@ -46,6 +46,8 @@ class NodeView:
     """The convolution or dense layer nearest to the output (the last in topological order)."""
     gated: bool
     """A product of which one factor is a gate (made by a sigmoid or softmax), or a division."""
+    bottleneck: bool
+    """All relevance passes through its output."""
 
     @property
     def name(self) -> str:
@@ -244,7 +246,7 @@ def make_plan(graph: Graph, composite: Composite, sources: list[str], output: st
     """
     path, nodes = find_path(graph, sources, output)
     reached, _ = _reach(graph, sources)
-    views = _views(graph, nodes, sources)
+    views = _views(graph, nodes, sources, path, output)
     steps = []
     for view in views:
         operator = find_operator(view.node)
@@ -275,11 +277,12 @@ def _lost(node: Node, operator: Operator, carried: list[int], reached: set[str],
     return f"the output {further[0]!r} of {node.op}" if further and not operator.several_outputs else ""
 
 
-def _views(graph: Graph, nodes: list[Node], sources: list[str]) -> list[NodeView]:
+def _views(graph: Graph, nodes: list[Node], sources: list[str], path: set[str], output: str) -> list[NodeView]:
     kinds = [(operator.role, operator.kind) if (operator := find_operator(node)) else (Role.STOP, "unknown") for node in nodes]
     layers = [kind in ("convolution", "dense") for _, kind in kinds]
     untouched = set(sources)  # tensors reached without passing a layer
     convolutions = [kind == "convolution" for _, kind in kinds]
+    bottlenecks = _bottlenecks(graph, nodes, path, output)
     views, passed, convolved = [], 0, 0
     for index, (node, (role, kind), is_layer) in enumerate(zip(nodes, kinds, layers, strict=True)):
         fresh = any(node.inputs[i] in untouched for i in carrying_inputs(node, graph))
@@ -289,7 +292,20 @@ def _views(graph: Graph, nodes: list[Node], sources: list[str]) -> list[NodeView
         gated = role is Role.PRODUCT and (node.op == "Div" or any(map(is_gate, gates)))
         last = is_layer and passed == sum(layers) - 1
         counts = (index, len(nodes), passed, sum(layers), convolved, sum(convolutions))
-        views.append(NodeView(node, role, kind, *counts, fresh and is_layer, last, gated))
+        first, bottleneck = fresh and is_layer, node.name in bottlenecks
+        views.append(NodeView(node, role, kind, *counts, first, last, gated, bottleneck))
         passed += is_layer
         convolved += convolutions[index]
     return views
+
+
+def _bottlenecks(graph: Graph, nodes: list[Node], path: set[str], output: str) -> set[str]:
+    """The nodes at which, on the way back, no relevance waits at any other tensor than their output."""
+    found: set[str] = set()
+    waiting = {output}
+    for node in reversed(nodes):
+        waiting -= set(node.outputs)
+        if not waiting:
+            found.add(node.name)
+        waiting |= {node.inputs[index] for index in carrying_inputs(node, graph)} & path
+    return found

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from helpers import Affine, Array, Oracle, check_close, make_model, node, normal
 
-from onnx_lrp import COMPOSITES, Explainer, rules
+from onnx_lrp import COMPOSITES, Explainer, fit_patterns, rules
 from onnx_lrp.composites import Composite, base_map, option_names
 from onnx_lrp.rules import AlphaBeta, ClassicGamma, Epsilon, Rule, ZBox, Zero
 
@@ -200,8 +200,11 @@ def test_zeros_never_give_nan(rule: Rule) -> None:
 
 @pytest.mark.parametrize("composite", COMPOSITES)
 def test_composites_on_zeros(composite: str) -> None:
-    options = {"low": -1.0, "high": 1.0} if "low" in option_names(COMPOSITES[composite]) else {}
+    takes = option_names(COMPOSITES[composite])
+    options: dict[str, Any] = {"low": -1.0, "high": 1.0} if "low" in takes else {}
     for model in (conv_net(zeros=True), conv_net(zeros=True, bias=False)):
+        if "patterns" in takes:
+            options["patterns"] = fit_patterns(model, np.zeros((2, 2, 8, 8)), providers="cpu", threads=1)
         assert np.isfinite(relevance(model, np.zeros((2, 2, 8, 8)), composite, target=0, seed="one", **options)).all()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,12 +23,11 @@ from onnx_lrp.commands.region import RegionFile, describe
 from onnx_lrp.errors import InputError, OnnxLrpError, suggest
 from onnx_lrp.explainer import Explainer
 from onnx_lrp.labels import Labels
+from onnx_lrp.progress import progress_bar
 from onnx_lrp.saving import array_writer, gather
 from onnx_lrp.targets import Region, make_targets, sample_shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from onnx_lrp.explanation import Explanation
     from onnx_lrp.graph import Array
     from onnx_lrp.preprocess import Preprocess
@@ -83,7 +81,7 @@ def run(request: Request) -> int:
     """
     job = _Job(request)
     failed = 0
-    with _progress(len(job.paths)) as advance:
+    with progress_bar(len(job.paths)) as advance:
         for path in job.paths:
             try:
                 job.explain(path)
@@ -94,7 +92,7 @@ def run(request: Request) -> int:
                     raise InputError(_naming(path, error)) from None
                 _warn(f"error: {_naming(path, error)}")
                 failed += 1
-            advance()
+            advance(1)
     if len(job.paths) > 1:
         explained = len(job.paths) - failed
         _tell(f"{explained} of {len(job.paths)} inputs explained; {job.folder.count} files in {job.folder.path}")
@@ -372,20 +370,3 @@ def _formats(text: str) -> Sequence[str]:
     if not found:
         raise InputError("--format needs png, npz or h5, or several of them such as png,npz")
     return list(dict.fromkeys(found))
-
-
-@contextlib.contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A progress bar on a terminal, if there is more than one input."""
-    if total < 2 or not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    with Progress(
-        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, redirect_stdout=sys.stdout.isatty(), transient=True
-    ) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda: bar.advance(task)

@@ -10,6 +10,7 @@ import typer
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
 from onnx_lrp.composites import ALIASES, COMPOSITES, FAMILIES, Composite, find_composite
 from onnx_lrp.errors import InputError
+from onnx_lrp.patterns import Patterns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "compile_", "composites"]
 
-_EDGES = {"low": 0.0, "high": 1.0}
+_NEEDED = {"low": 0.0, "high": 1.0, "patterns": Patterns({})}
+"""Something for the options without which a composite cannot be made."""
 _MAPS = ("name_map", "first_map", "layer_map", "maps")
 
 
@@ -145,7 +147,7 @@ def _print_head(kind: type[Composite], preset: dict[str, Any]) -> None:
 def _print_composite(kind: type[Composite], preset: dict[str, Any]) -> None:
     """One composite with its entries, in the order in which they are tried."""
     _print_head(kind, preset)
-    needed: dict[str, Any] = {p.name: _EDGES[p.name] for p in _parameters(kind) if p.name in _EDGES}
+    needed: dict[str, Any] = {p.name: _NEEDED[p.name] for p in _parameters(kind) if p.name in _NEEDED}
     rows = [(str(selector), str(rule)) for selector, rule in kind(**needed | preset).entries]
     width = max(len(selector) for selector, _ in rows)
     typer.echo("  the first line that fits a node gives its rule:")

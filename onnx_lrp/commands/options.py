@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_lrp.composites import find_composite, make_composite
 from onnx_lrp.errors import CompositeError
+from onnx_lrp.patterns import Patterns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FALLBACK", "USUAL", "has_convolutions", "parse_options", "with_bounds"]
 
-_OPTIONS = ("low", "high", "epsilon", "gamma")
+_OPTIONS = ("low", "high", "epsilon", "gamma", "patterns")
 USUAL = "epsilon_plus_flat"
 """The composite when none is named ..."""
 FALLBACK = "epsilon"
@@ -87,10 +88,14 @@ def with_bounds(model: Path, composite: str, options: dict[str, Any], preprocess
             listed = " and ".join(part for part in (takes, f"--option {others}" if others else "") if part) or "none of these options"
             shown = f"--{name}" if name in _OPTIONS else f"option {name!r}"
             raise CompositeError(f"composite {composite!r} has no {shown}; it takes {listed}")
+    if "patterns" in given:
+        given["patterns"] = Patterns.load(given["patterns"])
     try:
         make_composite(composite, given)
     except CompositeError as error:
         text = str(error).replace("low= and high=", "--low and --high")
         hint = "; with --preprocess they follow from it" if text != str(error) else ""
+        if "patterns=" in text:
+            text = f"{composite} needs --patterns, the file that onnx-lrp patterns writes"
         raise CompositeError(text + hint) from None
     return given

@@ -1,6 +1,6 @@
 """Composites: which rule each node gets. The presets, and what one's own are made of."""
 
-from onnx_lrp.composites import caffe, deeplift, depth, gradients, innvestigate, lrp_toolbox, standard, uniform
+from onnx_lrp.composites import caffe, deeplift, depth, gradients, innvestigate, lrp_toolbox, pattern, standard, uniform
 from onnx_lrp.composites.base import Composite, Entry, Layered, base_map
 from onnx_lrp.composites.registry import ALIASES, COMPOSITES, Alias, alias, find_composite, make_composite, option_names, register
 from onnx_lrp.composites.selectors import (
@@ -19,7 +19,7 @@ from onnx_lrp.composites.selectors import (
     where,
 )
 
-FAMILIES = tuple(module.FAMILY for module in (standard, uniform, depth, gradients, deeplift, innvestigate, lrp_toolbox, caffe))
+FAMILIES = tuple(module.FAMILY for module in (standard, uniform, depth, gradients, deeplift, pattern, innvestigate, lrp_toolbox, caffe))
 """The headings that the composites are listed under, in this order."""
 
 __all__ = [

@@ -19,6 +19,7 @@ from onnx_lrp.rules.general import (
     Uniform,
 )
 from onnx_lrp.rules.lrp import AlphaBeta, AlphaPlusBeta, ClassicGamma, Epsilon, Flat, Gamma, WindowSum, WSquare, ZBox, Zero, ZPlus
+from onnx_lrp.rules.pattern import Normalized, PatternAttribution, PatternNet
 from onnx_lrp.rules.stabilizer import Stabilizer
 
 __all__ = [
@@ -36,7 +37,10 @@ __all__ = [
     "GuidedBackprop",
     "Move",
     "Norm",
+    "Normalized",
     "Pass",
+    "PatternAttribution",
+    "PatternNet",
     "Relevance",
     "Rescale",
     "Rule",
