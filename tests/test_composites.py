@@ -9,7 +9,7 @@ import onnx
 import pytest
 from helpers import Affine, Array, Oracle, check_close, make_model, node, normal
 
-from onnx_lrp import COMPOSITES, CompositeError, Explainer
+from onnx_lrp import COMPOSITES, CompositeError, Explainer, Patterns
 from onnx_lrp.composites import ALIASES, FAMILIES, find_composite, make_composite, option_names
 from onnx_lrp.rules import (
     AlphaBeta,
@@ -264,8 +264,9 @@ RULES: dict[str, Rule] = {
 
 
 def made(name: str, **options: Any) -> str:
-    bounds = BOX if "low" in option_names(find_composite(name)[0]) else {}
-    return str(make_composite(name, bounds | options))
+    needed = {"low": 0.0, "high": 1.0, "patterns": Patterns({})}
+    takes = option_names(find_composite(name)[0])
+    return str(make_composite(name, {option: value for option, value in needed.items() if option in takes} | options))
 
 
 @pytest.mark.parametrize("name", dict.fromkeys([*INNVESTIGATE, *ZENNIT, *CAFFE, *ALIASES]))

@@ -41,7 +41,8 @@ def test_readme_names_only_rules_that_exist() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/composites.md", "docs/concepts.md", "docs/rules.md", "docs/gradients.md", "docs/seeds.md"]
+    "page",
+    ["README.md", "docs/composites.md", "docs/concepts.md", "docs/rules.md", "docs/gradients.md", "docs/patterns.md", "docs/seeds.md"],
 )
 def test_what_a_page_links_to_exists(page: str) -> None:
     linked = re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", (ROOT / page).read_text())
@@ -49,7 +50,9 @@ def test_what_a_page_links_to_exists(page: str) -> None:
     assert [link for link in linked if not ((ROOT / page).parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("page", ["docs/composites.md", "docs/concepts.md", "docs/rules.md", "docs/gradients.md", "docs/seeds.md"])
+@pytest.mark.parametrize(
+    "page", ["docs/composites.md", "docs/concepts.md", "docs/rules.md", "docs/gradients.md", "docs/patterns.md", "docs/seeds.md"]
+)
 def test_python_in_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One block after the other, on the demonstration model."""
     model, images, _ = load()
@@ -58,7 +61,7 @@ def test_python_in_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert len(blocks) >= 2
     known = {*COMPOSITES}
-    variables = {"x": images[:2]}
+    variables = {"x": images[:2], "images": images}
     try:
         for block in blocks:
             exec(block, variables)  # noqa: S102
