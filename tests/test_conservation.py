@@ -16,7 +16,7 @@ from test_rules_facts import EVERY_RULE, conv_net
 from test_rules_oracle import ALL, LAYERS, WEIGHTS
 from test_rules_oracle import CASES as RULES_ON_LAYERS
 
-from onnx_lrp import COMPOSITES, Explainer, InputError
+from onnx_lrp import COMPOSITES, Explainer, InputError, fit_patterns
 from onnx_lrp.cli import main
 from onnx_lrp.composites import Composite, base_map, by_role, option_names
 from onnx_lrp.conservation import Conservation
@@ -283,6 +283,8 @@ def test_zeros_in_a_net_with_normalisations(case: str, rule: Rule) -> None:
 def test_zeros_under_every_composite(case: str, key: str) -> None:
     options = options_of(key, -4.0, 4.0)
     x = normal("zeros", 2, 2, 8, 8) * (case not in ("input", "everything"))
+    if "patterns" in option_names(COMPOSITES[key]):
+        options["patterns"] = fit_patterns(normalised_net(case), x, providers="cpu", threads=1)
     account = account_of(normalised_net(case), x, key, seed="one", target=1, **options)
     assert np.isfinite(account.inputs).all()
     assert account.closes(1e-3)
