@@ -107,6 +107,8 @@ def model_named(name: str) -> tuple[onnx.ModelProto, np.ndarray]:
 
 def options_for(composite: str) -> dict[str, Any]:
     options = option_names(COMPOSITES[composite])
+    if "patterns" in options:
+        return {"patterns": onnx_lrp.fit_patterns(DEMO / "digits.onnx", np.load(DEMO / "digits.npz")["images"], providers="cpu")}
     return (BOX if "low" in options else {}) | ({"variant": "epsilon", "param": 0.1} if "variant" in options else {})
 
 

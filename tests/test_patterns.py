@@ -136,6 +136,18 @@ def test_normalizing_changes_only_the_scale_of_each_map(model: onnx.ModelProto, 
     check_close(scaled, plain * np.reshape(factors, (-1, *[1] * len(shape))), 1e-5)
 
 
+@pytest.mark.parametrize("key", ["pattern_net", "pattern_attribution"])
+def test_several_targets_at_once_equal_one_after_the_other(images: Array, patterns: Patterns, key: str) -> None:
+    explainer = Explainer(conv_net(), key, patterns=patterns, providers="cpu", threads=1)
+    x, targets = images[:3], np.array([[0, 2], [1, 0], [2, 1]])
+    got = np.asarray(explainer.explain(x, targets).relevance)
+    for lane in range(2):
+        check_close(got[:, lane], np.asarray(explainer.explain(x, targets[:, lane]).relevance), 1e-5)
+        for row in range(3):
+            alone = explainer.explain(x[row : row + 1], targets[row, lane])
+            check_close(got[row, lane], np.asarray(alone.relevance)[0], 1e-5)
+
+
 def test_signals_of_deep_residual_nets_stay_finite() -> None:
     """60 layers whose signals grow a hundredfold each, every two bridged by a sum: without normalisation they overflow."""
     nodes, weights, arrays, tensor = [], {}, {}, "x"
