@@ -47,7 +47,7 @@ def run(
     photos = any(not is_array(path) for path in paths)
     how, guess = prepare(preprocess, inputs, fit.graph.metadata) if photos else (None, "")
     if guess:
-        typer.echo(f"note: {guess}; if the model wants something else, say so with --preprocess", err=True)
+        typer.echo(f"note: pictures are {guess}; if the model wants something else, say so with --preprocess", err=True)
     with progress_bar(len(paths) if len(paths) > 1 else None) as advance:
 
         def feeds() -> Iterator[dict[str, Array]]:
