@@ -120,10 +120,32 @@ def test_the_extensions_configuration(folder, run) -> None:
     expected = onnx_lrp.explain("net.onnx", got["input"], composite="caffe_104", **options)
     assert np.allclose(got["relevance"], expected.relevances["data"], rtol=1e-4, atol=1e-6)
     assert np.allclose(got["relevance:relu1"], expected.relevances["relu1"], rtol=1e-4, atol=1e-6)
+    check_file_list(folder, run, options)
     assert run("convert toolbox.txt")[0] == 0
     code, _, err = run("explain toolbox.onnx grey.png --caffe-config config.txt")
     assert code == 2
     assert "was not made by onnx-lrp convert from a Caffe network" in err
+
+
+def check_file_list(folder, run, options) -> None:
+    """Each file of a list is explained for its class, -2 for the five best together."""
+    (folder / "lists").mkdir()
+    for name in ("one", "best", "five"):
+        (folder / "lists" / f"{name}.png").write_bytes((folder / "photo.png").read_bytes())
+    Path("lists/files.txt").write_text("lists/one.png 1\nbest.png -1\nfive.png -2\n")
+    code, out, err = run("explain net.onnx lists/files.txt --caffe-config config.txt --format npz,png")
+    assert (code, err) == (0, "")
+    assert "3 of 3 inputs explained" in out
+    x = used_input(folder, "one")
+    explainer = onnx_lrp.Explainer("net.onnx", "caffe_104", **options)
+    best = np.argsort(-explainer.explain(x).output[0])
+    for name, classes in (("one", [1]), ("best", best[:1]), ("five", best[:5])):
+        with np.load(folder / "explanations" / f"{name}_relevance.npz") as file:
+            got = file["relevance"]
+        expected = sum(explainer.explain(x, int(index)).relevance for index in classes)
+        assert np.allclose(got, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    code, _, err = run("explain net.onnx lists/files.txt --caffe-config config.txt -t 1")
+    assert (code, err) == (2, "error: a file list says which classes are explained: leave out --target, --top and --region\n")
 
 
 ERRORS = [

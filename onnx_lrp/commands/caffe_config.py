@@ -156,10 +156,10 @@ def class_target(index: int, output: Array) -> Any:
 
 
 def configure(request: Request, path: Path) -> None:
-    """Put what a configuration says into a request, where the request does not say it itself.
+    """Put what a configuration says into a request, where the request does not say it itself; inputs that are file lists become the files.
 
     Raises:
-        InputError: The configuration is wrong, or does not fit the model.
+        InputError: The configuration is wrong, or does not fit the model; a file list is wrong, or gives classes beside other targets.
         ModelError: The model cannot be read, or was not converted from Caffe.
     """
     config = parse_config(path)
@@ -170,6 +170,21 @@ def configure(request: Request, path: Path) -> None:
         request.options = options | request.options
     request.output = request.output or config.output(layers)
     request.record = request.record or config.explained(layers)
+    inputs: list[str] = []
+    for argument in request.inputs:
+        listed = _listed(Path(argument))
+        inputs += map(str, listed) if listed else [argument]
+        request.classes |= listed
+    if request.classes and any(given is not None for given in (request.target, request.top, request.region)):
+        raise InputError("a file list says which classes are explained: leave out --target, --top and --region")
+    request.inputs = inputs
+
+
+def _listed(path: Path) -> dict[Path, int]:
+    """The files of a file list and their classes; none where a path is no such list. Paths that are not there are looked for beside it."""
+    if path.suffix.lower() != ".txt" or not path.is_file():
+        return {}
+    return {name if name.exists() else path.parent / name: index for name, index in parse_file_list(path)}
 
 
 def _layers(model: Path) -> list[Any]:

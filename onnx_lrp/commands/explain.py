@@ -13,6 +13,7 @@ import numpy as np
 import typer
 
 from onnx_lrp.commands.account import print_account
+from onnx_lrp.commands.caffe_config import class_target
 from onnx_lrp.commands.drawing import Style, draw, draw_tokens
 from onnx_lrp.commands.files import Folder, WriteError
 from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare
@@ -68,6 +69,8 @@ class Request:
     threads: int | None = None
     providers: str = "auto"
     account: bool = False
+    classes: dict[Path, int] = field(default_factory=dict)
+    """The class of each input where a file list gives them; see `caffe_config.class_target`."""
 
 
 def run(request: Request) -> int:
@@ -220,6 +223,8 @@ class _Job:
         if self.region is not None:
             shape = self.shape or self.explainer.explain(feeds).output.shape[1:]
             target = Region(self.region.mask(shape, self.preprocess, item.size), target)
+        elif item.path in self.request.classes:
+            target = class_target(self.request.classes[item.path], self.explainer.explain(feeds).output)
         elif isinstance(target, tuple) and self.shape is None:  # the output's shape is known once there is an output
             target = _position(target, self.explainer.explain(feeds).output.shape[1:])
         explanation = self._plain(feeds, np.tile(target, (count, 1)) if isinstance(target, list) else target)
@@ -276,6 +281,8 @@ class _Job:
     def _title(self, explanation: Explanation, row: int, target: Any) -> str:
         if self.region is not None:
             return ", ".join(describe(target, self.labels))
+        if not explanation.explains_positions:
+            return "classes " + ", ".join(map(str, np.flatnonzero(target)))
         if np.ndim(target):
             return f"output at {tuple(int(i) for i in target)}"
         scores, kind = self._scores(explanation.output[row])
@@ -311,7 +318,7 @@ class _Job:
             place = tuple(int(i) for i in used)
             yield f"  * output at {':'.join(map(str, place))}  {output[place]:.4g}"
             return
-        explained = [int(target) for target in np.atleast_1d(used)]
+        explained = [int(target) for target in (np.atleast_1d(used) if explanation.explains_positions else np.flatnonzero(used))]
         best = [int(index) for index in _best(scores[None], min(_BEST, len(scores)))[0]]
         shown = best + [target for target in explained if target not in best]
         names = [self.labels.name(index) if self.labels else "" for index in shown]
