@@ -13,7 +13,7 @@ from onnx_lrp.gradients import gradient, integrated_gradients, smoothgrad
 from onnx_lrp.patterns import Patterns, fit_patterns
 from onnx_lrp.targets import Region
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "COMPOSITES",
