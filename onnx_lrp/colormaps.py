@@ -55,6 +55,12 @@ CMAPS: Final[Mapping[str, str]] = {
     "seismic": "00004d,00f,80:fff,f00,800000",
     "coolio": "0b2f5c,1f9bb5,80:fff,c65fb2,5a1a6b",
     "coleus": "14532d,6dbb45,80:fff,e0457b,6d0f3a",
+    # Two-sided, of lrp_toolbox.
+    "gray-red": "00f,80:ccc,f00",
+    "gray-red2": "006,5a:6666e6,80:e6e6e6,a6:e66666,600",
+    "black-green": "00f,80:000,0f0",
+    "black-firered": "fff,40:0ff,60:00f,80:000,a0:f00,c0:ff0,fff",
+    "blue-black-yellow": "00f,80:000,ff0",
 }
 """The named colour maps: name to definition."""
 

@@ -24,7 +24,26 @@ ENDS = {
     "seismic": ((0, 0, 77), (255, 255, 255), (128, 0, 0)),
     "coolio": (None, (255, 255, 255), None),
     "coleus": (None, (255, 255, 255), None),
+    "gray-red": ((0, 0, 255), (204, 204, 204), (255, 0, 0)),
+    "gray-red2": ((0, 0, 102), (230, 230, 230), (102, 0, 0)),
+    "black-green": ((0, 0, 255), (0, 0, 0), (0, 255, 0)),
+    "black-firered": ((255, 255, 255), (0, 0, 0), (255, 255, 255)),
+    "blue-black-yellow": ((0, 0, 255), (0, 0, 0), (255, 255, 0)),
 }
+
+LRP_TOOLBOX = {
+    "gray-red": lambda a: [0.8 + 0.2 * a, 0.8 - 0.8 * a, 0.8 - 0.8 * a],
+    "gray-red2": lambda a: [0.9 - 0.5 * ramp(a, 0.3, 1), *[0.9 - 0.5 * ramp(a, 0, 0.3) - 0.4 * ramp(a, 0.3, 1)] * 2],
+    "black-green": lambda a: [0 * a, a, 0 * a],
+    "black-firered": lambda a: [ramp(a, 0, 0.25), ramp(a, 0.25, 0.5), ramp(a, 0.5, 1)],
+    "blue-black-yellow": lambda a: [a, a, 0 * a],
+}
+"""Red, green and blue of positive relevance a, as a share of the largest, in lrp_toolbox's colour maps."""
+
+
+def ramp(a, start, stop):
+    """0 up to `start`, 1 from `stop` on."""
+    return np.clip((a - start) / (stop - start), 0, 1)
 
 
 def test_all_names_are_tested():
@@ -39,6 +58,17 @@ def test_named_maps(name):
     for entry, colour in zip((0, CENTRE, 255), ENDS[name], strict=True):
         assert colour is None or tuple(table[entry]) == colour
     assert colormaps.is_diverging(name) == (ENDS[name][1] is not None)
+
+
+@pytest.mark.parametrize("name", sorted(LRP_TOOLBOX))
+def test_maps_of_lrp_toolbox(name):
+    """To half a palette entry: 0.25 of the way up lies between two of them."""
+    table = palette(name) / 255
+    places = np.arange(CENTRE, 256)
+    a = (places - CENTRE) / (255 - CENTRE)
+    np.testing.assert_allclose(table[places], np.stack(LRP_TOOLBOX[name](a), 1), atol=0.02)
+    if name in ("gray-red", "gray-red2", "black-firered"):  # negative: red and blue change places
+        np.testing.assert_allclose(table[CENTRE:0:-1, ::-1], table[places], atol=0.02)
 
 
 def test_hot_and_cold_halves():
@@ -106,7 +136,7 @@ def test_wrong_definitions(definition, message):
 def test_unknown_names_get_suggestions():
     with pytest.raises(InputError, match=r"unknown colour map 'seismik'; did you mean .*'seismic'"):
         palette("seismik")
-    with pytest.raises(InputError, match=r"known: bwr, cold, coldnhot"):
+    with pytest.raises(InputError, match=r"known: .*bwr, cold, coldnhot"):
         palette("?")
 
 
