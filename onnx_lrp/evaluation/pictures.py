@@ -1,0 +1,127 @@
+"""Pictures of pixel flipping: curves, the perturbed samples, how many regions go in each step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnx_lrp.errors import InputError
+from onnx_lrp.image import contact_sheet, heatmap, imgify
+from onnx_lrp.plot import save_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+    from onnx_lrp.evaluation.curves import Flipping
+    from onnx_lrp.evaluation.flipping import Perturbed
+    from onnx_lrp.graph import Array
+
+_COLOURS = ("#b2182b", "#2166ac", "#1b7837", "#762a83", "#e08214", "#01665e", "#8c510a", "#4d4d4d")
+
+
+def _axes(title: str | None, ylabel: str, width: float = 6.4) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("step")
+    axes.set_ylabel(ylabel)
+    if title:
+        axes.set_title(title, loc="left")
+    return figure, axes
+
+
+def plot_flipping(flipping: Flipping, path: str | os.PathLike[str], title: str | None = None) -> None:
+    """One run: each sample's curve in grey (of many samples: 200 of them), the mean in colour, its area filled."""
+    figure, axes = _axes(title or flipping.order.replace("_", " "), "score")
+    steps = np.arange(len(flipping.flips))
+    shown = flipping.scores[np.linspace(0, len(flipping.scores) - 1, min(200, len(flipping.scores))).astype(int)]
+    axes.plot(steps, shown.T, color="0.6", linewidth=0.6, alpha=0.5)
+    axes.fill_between(steps, flipping.mean, color=_COLOURS[0], alpha=0.15, linewidth=0)
+    axes.plot(steps, flipping.mean, color=_COLOURS[0], linewidth=2, label=f"mean, area {flipping.auc:.4g}")
+    axes.margins(x=0)
+    axes.legend(frameon=False)
+    save_figure(figure, path)
+
+
+def plot_curves(
+    runs: Mapping[str, Flipping], path: str | os.PathLike[str], title: str | None = None, groups: Mapping[str, Any] | None = None
+) -> None:
+    """Several runs on one axis: mean curves, each with a band of one standard error.
+
+    Args:
+        runs: name -> run.
+        path: where to; the suffix decides the format.
+        title: above the picture.
+        groups: name -> anything; runs of one group share a colour and differ by dashes.
+
+    Raises:
+        InputError: there are no runs.
+    """
+    if not runs:
+        raise InputError("there are no curves to draw")
+    figure, axes = _axes(title, "mean score", 7.6)
+    colours: dict[Any, str] = {}
+    fresh = cycle(_COLOURS)
+    dashes = {"most_relevant_first": "-", "least_relevant_first": "--", "random": ":"}
+    for name, run in runs.items():
+        group = name if groups is None else groups[name]
+        if group not in colours:
+            colours[group] = next(fresh)
+        steps = np.arange(len(run.flips))
+        error = run.scores.std(0) / np.sqrt(len(run.scores))
+        axes.fill_between(steps, run.mean - error, run.mean + error, color=colours[group], alpha=0.15, linewidth=0)
+        style = dashes[run.order] if groups is not None else "-"
+        axes.plot(steps, run.mean, style, color=colours[group], linewidth=1.8, label=f"{name}  ({run.auc:.4g})")
+    axes.margins(x=0)
+    figure.legend(frameon=False, loc="outside right upper", title="area under the curve")
+    save_figure(figure, path)
+
+
+def plot_flips(flipping: Flipping, path: str | os.PathLike[str], title: str | None = None) -> None:
+    """How many regions are perturbed in each step, as bars."""
+    figure, axes = _axes(title or f"{flipping.regions} regions", "regions perturbed in this step")
+    steps = np.arange(1, len(flipping.flips))
+    axes.bar(steps, np.diff(flipping.flips), color=_COLOURS[1])
+    save_figure(figure, path)
+
+
+def flipping_sheet(steps: Iterable[Perturbed], relevance: Array, shown: Sequence[int], channel_axis: int | None = 0) -> Image:
+    """A row per sample: the image, its relevance, then at each chosen step the perturbed image and what has been perturbed.
+
+    Args:
+        steps: what `PixelFlipping.steps_of` gives.
+        relevance: as given there, (N, ...).
+        shown: the steps to draw.
+        channel_axis: of a sample, None for images without channels.
+
+    Raises:
+        InputError: the samples are no images.
+    """
+    rows: list[list[Any]] = [[] for _ in relevance]
+    heads: list[str] = []
+    for done in steps:
+        if done.step and done.step not in shown:
+            continue
+        heads += ["input", "relevance"] if not done.step else [f"step {done.step}", "perturbed"]
+        for row, (sample, mask, score) in enumerate(zip(done.samples, done.masks, done.scores, strict=True)):
+            plain = sample if channel_axis is None else np.moveaxis(sample, channel_axis, 0)
+            if plain.ndim not in (2, 3):
+                raise InputError(f"a sheet shows images, not samples of shape {sample.shape}")
+            picture = imgify(plain[0] if plain.ndim == 3 and len(plain) != 3 else plain, cmap="gray")
+            second = heatmap(_plane(relevance[row], channel_axis)) if not done.step else imgify(_plane(mask, channel_axis), cmap="gray")
+            rows[row] += [(picture, f"score {score:.4g}"), (second, "")]
+    return contact_sheet(
+        [[cell for cell, _ in row] for row in rows], None, heads, [[caption for _, caption in row] for row in rows], cell=140
+    )
+
+
+def _plane(array: Array, channel_axis: int | None) -> Array:
+    return np.asarray(array, np.float64) if channel_axis is None else np.asarray(array, np.float64).sum(channel_axis)

@@ -1,0 +1,75 @@
+"""Running a model's forward pass alone, up to the output that is explained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from onnx_lrp.canonical import canonicalise
+from onnx_lrp.emitter import Emitter
+from onnx_lrp.feeds import Input, feeds_for, value_info
+from onnx_lrp.graph import read_graph
+from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, choose_providers
+from onnx_lrp.plan import choose_output
+
+if TYPE_CHECKING:
+    from onnx_lrp.graph import Array, Graph, ModelSource
+
+
+class Predictor:
+    """A model's scores, as `Explainer` sees them.
+
+    Args:
+        model: path, bytes or onnx.ModelProto.
+        output: the tensor to return; default: the first float output, without a final Softmax, LogSoftmax or Sigmoid.
+        keep_final_activation: return what lies behind a final Softmax, LogSoftmax or Sigmoid.
+        providers: as in Explainer.
+        threads: as in Explainer.
+
+    Raises:
+        ModelError: the model cannot be read.
+        InputError: a name that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: ModelSource,
+        *,
+        output: str | None = None,
+        keep_final_activation: bool = False,
+        providers: Providers = "auto",
+        threads: int | None = None,
+    ):
+        with broken_models_named(model):
+            self.graph: Graph = canonicalise(read_graph(model))
+            self.output_name, _ = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
+            needed = {tensor for node in self.graph.needed_for([self.output_name]) for tensor in node.reads}
+            self.inputs = [name for name in self.graph.inputs if name in needed]
+            infos = [value_info(name, self.graph.inputs[name].dtype, self.graph.inputs[name].shape) for name in self.inputs]
+            proto, constants = Emitter(self.graph).model(infos, [onnx.ValueInfoProto(name=self.output_name)])
+            self._interpreter = Interpreter(proto, constants, choose_providers(providers), threads)
+
+    def __call__(self, x: Input) -> Array:
+        """The output, (N, ...), for an input (N, ...) or a dict name -> array.
+
+        Raises:
+            InputError: the input does not fit the model.
+        """
+        feeds, batch = feeds_for(x, self.inputs, self.graph.inputs)
+        fixed = self.fixed_batch
+        if fixed is None or fixed == batch:
+            return self._interpreter.run([self.output_name], feeds)[0]
+        parts = []
+        for start in range(0, batch, fixed):
+            rows = np.minimum(np.arange(start, start + fixed), batch - 1)  # the last chunk is filled up by repeating a sample
+            part = self._interpreter.run([self.output_name], {name: value[rows] for name, value in feeds.items()})[0]
+            parts.append(part[: min(fixed, batch - start)])
+        return np.concatenate(parts)
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """How many samples the model takes at once; None for any number."""
+        lengths = [shape[0] for name in self.inputs if (shape := self.graph.inputs[name].shape)]
+        return next((length for length in lengths if isinstance(length, int)), None)
