@@ -137,7 +137,7 @@ def _print_head(kind: type[Composite], preset: dict[str, Any]) -> None:
     defaults = {p.name: preset.get(p.name, p.default) for p in _parameters(kind)}
     options = [name if default in (None, inspect.Parameter.empty) else f"{name}={default}" for name, default in defaults.items()]
     also = [f"{name} ({_listed(alias.options)})" if alias.options else name for name, alias in ALIASES.items() if alias.key == kind.key]
-    typer.secho(kind.key, bold=True)
+    typer.secho(kind.key or "a composite of its own", bold=True)
     typer.echo(f"  {(inspect.getdoc(kind) or '').splitlines()[0]}")
     typer.echo(f"  options: {', '.join(options) or 'none'}")
     if also:

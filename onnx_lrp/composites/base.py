@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
-from onnx_lrp.composites.selectors import Predicate, Selector, by_name, by_role, by_type, first, where
+from onnx_lrp.composites.selectors import Predicate, Selector, by_name, by_role, by_type, first, gated, where
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.operators import Role
 from onnx_lrp.rules import Epsilon, Move, Norm, Pass, Rule, Signal, SoftmaxTaylor, Taylor, Uniform, ZBox
@@ -64,6 +65,14 @@ class Composite:
     """Its name in COMPOSITES."""
     family: ClassVar[str] = ""
     """What it is listed under."""
+    options: dict[str, Any]
+    """The keyword options that it was made with."""
+
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        """Keeps the options, for `save`."""
+        composite = super().__new__(cls)
+        composite.options = options
+        return composite
 
     def __init__(
         self,
@@ -88,6 +97,27 @@ class Composite:
         """Emits what is given out for a tensor, from its relevance: by default just that. `sources` are the explained tensors."""
         return relevance
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes it to a .json or .yaml file, which `load`, `Explainer` and `onnx-lrp explain -c` read; see `onnx_lrp.composites.files`.
+
+        Raises:
+            CompositeError: a selector is a function of one's own, or the file cannot be written.
+        """
+        from onnx_lrp.composites.files import save_composite
+
+        save_composite(self, path)
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Composite:
+        """Reads a composite from a .json or .yaml file.
+
+        Raises:
+            CompositeError: the file is missing or damaged, or something in it is unknown.
+        """
+        from onnx_lrp.composites.registry import make_composite
+
+        return make_composite(os.fspath(path), {})
+
     def __str__(self) -> str:
         width = max((len(str(selector)) for selector, _ in self.entries), default=0)
         return "\n".join(f"{str(selector).ljust(width)}  {rule}" for selector, rule in self.entries)
@@ -107,7 +137,7 @@ def base_map(stabilizer: Stab = 1e-6, bias: Any = "absorb") -> list[Entry]:
         (by_type("pool", "resize"), Norm(stabilizer, kept)),
         (by_type("scale"), Epsilon(bias=kept)),
         (by_role(Role.ROUTE), Move()),
-        (by_role(Role.PRODUCT) & Selector(lambda view: view.gated, "gated"), Signal()),
+        (by_role(Role.PRODUCT) & gated(), Signal()),
         (by_role(Role.PRODUCT), Uniform(stabilizer)),
         (by_type("lrn"), Taylor(stabilizer)),
         (by_role(Role.NORMALIZATION), Epsilon(bias=kept)),

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_lrp.composites.base import Composite, Maps
 from onnx_lrp.composites.registry import register
-from onnx_lrp.composites.selectors import where
+from onnx_lrp.composites.selectors import everything
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.rules import Rescale
 
@@ -31,7 +31,7 @@ class DeepLift(Composite):
 
     def __init__(self, *, reference: float | Array | Mapping[str, Any] = 0.0, **maps: Maps):
         self.rescale = Rescale(_references(reference))
-        super().__init__([(where(lambda _: True, "any"), self.rescale)], **maps)
+        super().__init__([(everything(), self.rescale)], **maps)
 
     def finish(self, e: Emitter, relevance: str, tensor: str, sources: Sequence[str]) -> str:
         """The multipliers times the differences."""

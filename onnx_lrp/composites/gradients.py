@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from onnx_lrp.composites.base import Composite, Maps
 from onnx_lrp.composites.registry import alias, register
-from onnx_lrp.composites.selectors import where
+from onnx_lrp.composites.selectors import everything
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.rules import BetaSmooth, Deconvnet, Gradient, GuidedBackprop, Rule
 
@@ -25,7 +25,7 @@ class GradientComposite(Composite):
     relu: Rule = Gradient()
 
     def __init__(self, **maps: Maps):
-        super().__init__([("relu", self.relu), (where(lambda _: True, "any"), Gradient())], **maps)
+        super().__init__([("relu", self.relu), (everything(), Gradient())], **maps)
 
 
 @register("input_x_gradient", FAMILY)

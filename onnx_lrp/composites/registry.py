@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from onnx_lrp.composites.base import Composite, base_map
+from onnx_lrp.composites.files import is_file, read_composite
 from onnx_lrp.composites.selectors import LAYER
 from onnx_lrp.errors import CompositeError, suggest
 from onnx_lrp.rules import Rule
@@ -45,11 +46,13 @@ def alias(name: str, key: str, **options: Any) -> None:
 
 
 def find_composite(name: str) -> tuple[type[Composite], dict[str, Any]]:
-    """The class of a key or an alias, and the options that the alias stands for.
+    """The class of a key, an alias or a file, and the options that the alias stands for or the file has.
 
     Raises:
-        CompositeError: there is no such name; the error has the nearest ones.
+        CompositeError: there is no such name, and the error has the nearest ones; or the file is wrong.
     """
+    if is_file(name):
+        return read_composite(name)
     found = ALIASES.get(name, Alias(name, {}))
     if found.key not in COMPOSITES:
         raise CompositeError(f"unknown composite {name!r}" + suggest(name, [*COMPOSITES, *ALIASES]))
@@ -57,7 +60,7 @@ def find_composite(name: str) -> tuple[type[Composite], dict[str, Any]]:
 
 
 def make_composite(composite: str | Composite | Rule | type[Composite], options: dict[str, Any]) -> Composite:
-    """A composite from its name and options; from a rule, which all convolutions and dense layers get; or the given one itself.
+    """A composite from its name or file and options; from a rule, which all convolutions and dense layers get; or the given one itself.
 
     Raises:
         CompositeError: unknown name, unknown or missing option, or options for a composite that is already made.
