@@ -30,7 +30,9 @@ from onnx_lrp.commands.arguments import (
     Prepare,
     Providers,
     Record,
+    composite_options,
 )
+from onnx_lrp.commands.evaluation import evaluate
 
 __all__ = ["app", "main"]
 
@@ -67,15 +69,6 @@ def _app(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)] = False,
 ) -> None:
     """See which parts of an input a prediction rests on: layer-wise relevance propagation for any ONNX model."""
-
-
-def _options(
-    low: float | None, high: float | None, epsilon: float | None, gamma: float | None, more: list[str] | None, patterns: Path | None
-) -> dict[str, Any]:
-    from onnx_lrp.commands.options import parse_options
-
-    given = {"low": low, "high": high, "epsilon": epsilon, "gamma": gamma, "patterns": patterns}
-    return parse_options(more or []) | {name: value for name, value in given.items() if value is not None}
 
 
 @app.command()
@@ -217,7 +210,7 @@ def explain(
         model,
         inputs,
         composite,
-        _options(low, high, epsilon, gamma, option, patterns),
+        composite_options(low, high, epsilon, gamma, option, patterns),
         {name: value for name, value in runs.items() if value is not None},
         target=target,
         seed=seed and seed.value,
@@ -264,7 +257,7 @@ def check(
     """
     from onnx_lrp.commands.models import check as run
 
-    raise typer.Exit(run(model, composite, _options(low, high, epsilon, gamma, option, patterns), preprocess, output, as_json=as_json))
+    raise typer.Exit(run(model, composite, composite_options(low, high, epsilon, gamma, option, patterns), preprocess, output, as_json=as_json))
 
 
 @app.command("compile")
@@ -290,7 +283,7 @@ def compile_(
     """
     from onnx_lrp.commands.models import compile_ as run
 
-    run(model, composite, _options(low, high, epsilon, gamma, option, patterns), preprocess, output, record or [], to)
+    run(model, composite, composite_options(low, high, epsilon, gamma, option, patterns), preprocess, output, record or [], to)
 
 
 @app.command("patterns")
@@ -347,6 +340,9 @@ def composites(
     from onnx_lrp.commands.models import composites as run
 
     run(name)
+
+
+app.command()(evaluate)
 
 
 @app.command()

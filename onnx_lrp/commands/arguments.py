@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -100,3 +100,18 @@ Record = Annotated[
         help="Also give the relevance of this tensor: its name, that of its node, a pattern such as '/layer4/*', or all; may be repeated.",
     ),
 ]
+
+
+def composite_options(
+    low: float | None,
+    high: float | None,
+    epsilon: float | None = None,
+    gamma: float | None = None,
+    more: list[str] | None = None,
+    patterns: Path | None = None,
+) -> dict[str, Any]:
+    """The options of a composite, as far as they were given."""
+    from onnx_lrp.commands.options import parse_options
+
+    given = {"low": low, "high": high, "epsilon": epsilon, "gamma": gamma, "patterns": patterns}
+    return parse_options(more or []) | {name: value for name, value in given.items() if value is not None}

@@ -47,8 +47,8 @@ class Folder:
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise WriteError(f"cannot write to the folder {path}: permission denied")
 
-    def save(self, name: str, content: Image | Figure | dict[str, Array]) -> Path:
-        """Write a picture, a figure or arrays.
+    def save(self, name: str, content: Image | Figure | dict[str, Array] | bytes) -> Path:
+        """Write a picture, a figure, arrays or text.
 
         Args:
             name: The file's name; it gets a number if a file of this name was written before.
@@ -81,7 +81,9 @@ class Folder:
         return name
 
 
-def _writer(suffix: str, content: Image | Figure | dict[str, Array]) -> Callable[[IO[bytes]], object]:
+def _writer(suffix: str, content: Image | Figure | dict[str, Array] | bytes) -> Callable[[IO[bytes]], object]:
+    if isinstance(content, bytes):
+        return lambda file: file.write(content)
     if isinstance(content, dict):
         return array_writer(suffix, content)
     if hasattr(content, "savefig"):

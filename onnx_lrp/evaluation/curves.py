@@ -70,9 +70,10 @@ class Flipping:
 
     def plot(self, path: str | os.PathLike[str], title: str | None = None) -> None:
         """Draws the samples' curves in grey, their mean with its area filled; the suffix of the path decides the format."""
-        from onnx_lrp.evaluation.pictures import plot_flipping
+        from onnx_lrp.evaluation.pictures import flipping_figure
+        from onnx_lrp.plot import save_figure
 
-        plot_flipping(self, path, title)
+        save_figure(flipping_figure(self, title), path)
 
 
 def area(curves: Curve) -> Curve:

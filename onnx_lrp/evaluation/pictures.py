@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,6 @@ import numpy as np
 
 from onnx_lrp.errors import InputError
 from onnx_lrp.image import contact_sheet, heatmap, imgify
-from onnx_lrp.plot import save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +36,7 @@ def _axes(title: str | None, ylabel: str, width: float = 6.4) -> tuple[Figure, A
     return figure, axes
 
 
-def plot_flipping(flipping: Flipping, path: str | os.PathLike[str], title: str | None = None) -> None:
+def flipping_figure(flipping: Flipping, title: str | None = None) -> Figure:
     """One run: each sample's curve in grey (of many samples: 200 of them), the mean in colour, its area filled."""
     figure, axes = _axes(title or flipping.order.replace("_", " "), "score")
     steps = np.arange(len(flipping.flips))
@@ -48,17 +46,14 @@ def plot_flipping(flipping: Flipping, path: str | os.PathLike[str], title: str |
     axes.plot(steps, flipping.mean, color=_COLOURS[0], linewidth=2, label=f"mean, area {flipping.auc:.4g}")
     axes.margins(x=0)
     axes.legend(frameon=False)
-    save_figure(figure, path)
+    return figure
 
 
-def plot_curves(
-    runs: Mapping[str, Flipping], path: str | os.PathLike[str], title: str | None = None, groups: Mapping[str, Any] | None = None
-) -> None:
+def curves_figure(runs: Mapping[str, Flipping], title: str | None = None, groups: Mapping[str, Any] | None = None) -> Figure:
     """Several runs on one axis: mean curves, each with a band of one standard error.
 
     Args:
         runs: name -> run.
-        path: where to; the suffix decides the format.
         title: above the picture.
         groups: name -> anything; runs of one group share a colour and differ by dashes.
 
@@ -79,21 +74,23 @@ def plot_curves(
         error = run.scores.std(0) / np.sqrt(len(run.scores))
         axes.fill_between(steps, run.mean - error, run.mean + error, color=colours[group], alpha=0.15, linewidth=0)
         style = dashes[run.order] if groups is not None else "-"
-        axes.plot(steps, run.mean, style, color=colours[group], linewidth=1.8, label=f"{name}  ({run.auc:.4g})")
+        axes.plot(steps, run.mean, style, color=colours[group], linewidth=1.8, label=f"{name.replace('_', ' ')}  ({run.auc:.4g})")
     axes.margins(x=0)
     figure.legend(frameon=False, loc="outside right upper", title="area under the curve")
-    save_figure(figure, path)
+    return figure
 
 
-def plot_flips(flipping: Flipping, path: str | os.PathLike[str], title: str | None = None) -> None:
+def flips_figure(flipping: Flipping, title: str | None = None) -> Figure:
     """How many regions are perturbed in each step, as bars."""
     figure, axes = _axes(title or f"{flipping.regions} regions", "regions perturbed in this step")
     steps = np.arange(1, len(flipping.flips))
     axes.bar(steps, np.diff(flipping.flips), color=_COLOURS[1])
-    save_figure(figure, path)
+    return figure
 
 
-def flipping_sheet(steps: Iterable[Perturbed], relevance: Array, shown: Sequence[int], channel_axis: int | None = 0) -> Image:
+def flipping_sheet(
+    steps: Iterable[Perturbed], relevance: Array, shown: Sequence[int], channel_axis: int | None = 0, *, bgr: bool = False
+) -> Image:
     """A row per sample: the image, its relevance, then at each chosen step the perturbed image and what has been perturbed.
 
     Args:
@@ -101,6 +98,7 @@ def flipping_sheet(steps: Iterable[Perturbed], relevance: Array, shown: Sequence
         relevance: as given there, (N, ...).
         shown: the steps to draw.
         channel_axis: of a sample, None for images without channels.
+        bgr: whether the channels are blue, green, red.
 
     Raises:
         InputError: the samples are no images.
@@ -115,8 +113,13 @@ def flipping_sheet(steps: Iterable[Perturbed], relevance: Array, shown: Sequence
             plain = sample if channel_axis is None else np.moveaxis(sample, channel_axis, 0)
             if plain.ndim not in (2, 3):
                 raise InputError(f"a sheet shows images, not samples of shape {sample.shape}")
+            plain = plain[::-1] if bgr and plain.ndim == 3 else plain
             picture = imgify(plain[0] if plain.ndim == 3 and len(plain) != 3 else plain, cmap="gray")
-            second = heatmap(_plane(relevance[row], channel_axis)) if not done.step else imgify(_plane(mask, channel_axis), cmap="gray")
+            second = (
+                heatmap(_plane(relevance[row], channel_axis))
+                if not done.step
+                else imgify(_plane(mask, channel_axis), vmin=0, vmax=1, cmap="gray")
+            )
             rows[row] += [(picture, f"score {score:.4g}"), (second, "")]
     return contact_sheet(
         [[cell for cell, _ in row] for row in rows], None, heads, [[caption for _, caption in row] for row in rows], cell=140
