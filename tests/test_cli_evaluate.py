@@ -16,7 +16,7 @@ from PIL import Image
 from onnx_lrp import Explainer
 from onnx_lrp.cli import main
 from onnx_lrp.demo import load
-from onnx_lrp.evaluation import PixelFlipping
+from onnx_lrp.evaluation import PixelFlipping, complexity, max_sensitivity, randomisation_test, sparseness
 
 Run = Callable[..., tuple[int, str]]
 MODEL, IMAGES, LABELS = load()
@@ -237,3 +237,22 @@ def test_errors_are_one_line(run: Run, arguments: list[str], says: str) -> None:
     assert len(lines) == 1
     assert lines[0].startswith("error: ")
     assert says in lines[0]
+
+
+def test_checks(run: Run) -> None:
+    """The sanity checks' numbers are those of the library's functions."""
+    np.savez("data.npz", x=IMAGES[:6], y=LABELS[:6])
+    code, out = run("evaluate", "data.npz", "-c", "epsilon", "--checks", *FAST)
+    assert code == 0
+    found = summary()["checks"]
+    explainer = Explainer(MODEL, "epsilon", providers="cpu")
+    relevance = explainer.explain(IMAGES[:6], LABELS[:6].astype(int)).relevance
+    assert found["sparseness"] == pytest.approx(sparseness(relevance).mean(), rel=1e-4)
+    assert found["complexity"] == pytest.approx(complexity(relevance).mean(), rel=1e-4)
+    noisy = max_sensitivity(explainer, IMAGES[:6], LABELS[:6].astype(int), radius=found["noise"], relative=True)
+    assert found["max_sensitivity_relative_to_map"] == pytest.approx(noisy.mean(), rel=1e-3)
+    test = randomisation_test(MODEL, IMAGES[:6], LABELS[:6].astype(int), "epsilon", providers="cpu")
+    assert found["randomisation"]["layers"] == test.layers
+    assert found["randomisation"]["ssim"] == pytest.approx(test.ssim.mean(1).tolist(), abs=1e-3)
+    assert "sparseness" in out
+    assert Path("evaluation/randomisation.png").is_file()

@@ -59,7 +59,8 @@ def run(request: Request, what: What) -> int:
     if what.checks and explainer is not None:
         from onnx_lrp.commands.checks import checks
 
-        found, pictures = checks(explainer, scorer.data.x, scorer.target, relevance, request)
+        scores, seed = next(iter(runs.values())).scores[:, 0], request.flipping["seed"]
+        found, pictures = checks(request.model, explainer, scorer.data.x, scorer.target, relevance, scores, scorer.same, seed)
         numbers["checks"] = found
         files += [folder.save(name, picture) for name, picture in pictures.items()]
     problems = scorer.data.problems

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from onnx_lrp.evaluation.curves import Flipping
     from onnx_lrp.evaluation.flipping import Perturbed
+    from onnx_lrp.evaluation.randomisation import Randomisation
     from onnx_lrp.graph import Array
 
 _COLOURS = ("#b2182b", "#2166ac", "#1b7837", "#762a83", "#e08214", "#01665e", "#8c510a", "#4d4d4d")
@@ -85,6 +86,24 @@ def flips_figure(flipping: Flipping, title: str | None = None) -> Figure:
     figure, axes = _axes(title or f"{flipping.regions} regions", "regions perturbed in this step")
     steps = np.arange(1, len(flipping.flips))
     axes.bar(steps, np.diff(flipping.flips), color=_COLOURS[1])
+    return figure
+
+
+def randomisation_figure(test: Randomisation, title: str | None = None) -> Figure:
+    """How alike the maps stay from stage to stage: means over the samples, with a band of one standard error."""
+    figure, axes = _axes(title or "maps after randomising the parameters, beside the original ones", "likeness", 7.6)
+    stages = np.arange(len(test.layers) + 1)
+    for colour, name, values in zip(_COLOURS, ("rank correlation", "SSIM"), (test.rank_correlation, test.ssim), strict=False):
+        known = np.ma.masked_invalid(np.concatenate([np.ones((1, values.shape[1])), values]))
+        mean = known.mean(1).filled(np.nan)
+        error = known.std(1).filled(np.nan) / np.sqrt(np.maximum(known.count(1), 1))
+        axes.fill_between(stages, mean - error, mean + error, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(stages, mean, "o-", color=colour, linewidth=1.8, markersize=4, label=name)
+    axes.axhline(0, color="0.6", linewidth=0.8)
+    labels = [name if len(name) <= 24 else "..." + name[-22:] for name in test.layers]
+    axes.set_xticks(stages, ["original", *labels], rotation=45, ha="right", fontsize=8, parse_math=False)
+    axes.set_xlabel("randomised up to")
+    axes.legend(frameon=False)
     return figure
 
 
