@@ -32,7 +32,7 @@ from onnx_lrp.commands.arguments import (
     Record,
     composite_options,
 )
-from onnx_lrp.commands.evaluation import evaluate
+from onnx_lrp.commands.evaluation import compare, evaluate
 
 __all__ = ["app", "main"]
 
@@ -343,6 +343,7 @@ def composites(
 
 
 app.command()(evaluate)
+app.command()(compare)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from onnx_lrp.commands.arguments import (
     composite_options,
 )
 
-__all__ = ["evaluate"]
+__all__ = ["compare", "evaluate"]
 
 _FLIPS = "How regions are flipped"
 
@@ -152,3 +152,65 @@ def evaluate(
         providers.value,
     )
     raise typer.Exit(run(request, What(composite, order, maps, show, checks)))
+
+
+def compare(
+    model: Model,
+    data: DataSet,
+    composites: Annotated[
+        str,
+        typer.Option(
+            "-c",
+            "--composites",
+            metavar="LIST",
+            rich_help_panel=HOW,
+            help="Composites or their files, with commas between them; options behind a colon: gamma:gamma=0.1:bias=ignore.",
+        ),
+    ] = "epsilon_plus_flat,epsilon_plus,epsilon,gamma,epsilon_alpha2_beta1_flat,input_x_gradient",
+    low: Low = None,
+    high: High = None,
+    target: Target = None,
+    labels: LabelFile = None,
+    limit: Limit = None,
+    preprocess: Prepare = None,
+    output: Output = None,
+    patch: Patch = None,
+    perturbation: Perturbation = "inpaint",
+    schedule: Schedule = "quadratic",
+    steps: Steps = None,
+    random_seed: RandomSeed = 0,
+    compat: Compat = None,
+    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the files go.", rich_help_panel=FILES)] = Path(
+        "comparison"
+    ),
+    show: Annotated[int, typer.Option(min=0, help="How many samples the sheet of heat maps has.", rich_help_panel=FILES)] = 6,
+    checkpoints: Checkpoints = None,
+    batch_size: BatchSize = 64,
+    threads: Threads = None,
+    providers: RunOn = Providers.AUTO,
+) -> None:
+    """Compare composites on the same data: heat maps side by side, curves on one axis, and a table.
+
+    The table has the area under the curves, the time in forward passes of the model, and how much of the score arrives at the input.
+
+    Example: onnx-lrp compare model.onnx photos/ --preprocess imagenet -c epsilon_plus_flat,epsilon_gamma_box,lrp_tutorial
+    """
+    from onnx_lrp.commands.compare import run
+    from onnx_lrp.commands.scoring import Request
+
+    request = Request(
+        model,
+        data,
+        composite_options(low, high, None, None, None),
+        target,
+        labels,
+        limit,
+        preprocess,
+        output,
+        _flipping(patch, perturbation, schedule, steps, random_seed, compat, batch_size),
+        folder,
+        checkpoints,
+        threads,
+        providers.value,
+    )
+    raise typer.Exit(run(request, composites, show))

@@ -22,6 +22,7 @@ from onnx_lrp.errors import InputError, OnnxLrpError
 from onnx_lrp.evaluation.flipping import ORDERS, PixelFlipping
 from onnx_lrp.evaluation.regions import Regions
 from onnx_lrp.explainer import Explainer
+from onnx_lrp.image import imgify
 from onnx_lrp.labels import Labels
 from onnx_lrp.predictor import Predictor
 from onnx_lrp.progress import progress_bar
@@ -162,6 +163,19 @@ class Scorer:
         """Whether a sample can be drawn."""
         axis = self.regions.channel_axis
         return self.regions.is_image and (axis is None or self.data.x.shape[1 + axis] in (1, 3))
+
+    def displayed(self, rows: Sequence[int] | Array) -> list[Any]:
+        """Samples as pictures: of colour images red, green and blue, of others the mean over the channels."""
+        axis = self.regions.channel_axis
+        pictures = []
+        for sample in self.data.x[rows]:
+            plain = sample if axis is None else np.moveaxis(sample, axis, 0)
+            if plain.ndim == 3 and len(plain) == 3:
+                bgr = self.preprocess is not None and self.preprocess.channels == "BGR"
+                pictures.append(imgify(plain[::-1] if bgr else plain))
+            else:
+                pictures.append(imgify(plain if axis is None else plain.mean(0), cmap="gray"))
+        return pictures
 
     @property
     def target(self) -> Array:

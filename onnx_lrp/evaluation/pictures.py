@@ -73,7 +73,8 @@ def curves_figure(runs: Mapping[str, Flipping], title: str | None = None, groups
             colours[group] = next(fresh)
         steps = np.arange(len(run.flips))
         error = run.scores.std(0) / np.sqrt(len(run.scores))
-        axes.fill_between(steps, run.mean - error, run.mean + error, color=colours[group], alpha=0.15, linewidth=0)
+        faint = 0.15 if len(runs) <= 4 else 0.06
+        axes.fill_between(steps, run.mean - error, run.mean + error, color=colours[group], alpha=faint, linewidth=0)
         style = dashes[run.order] if groups is not None else "-"
         axes.plot(steps, run.mean, style, color=colours[group], linewidth=1.8, label=f"{name.replace('_', ' ')}  ({run.auc:.4g})")
     axes.margins(x=0)
@@ -105,6 +106,19 @@ def randomisation_figure(test: Randomisation, title: str | None = None) -> Figur
     axes.set_xlabel("randomised up to")
     axes.legend(frameon=False)
     return figure
+
+
+def heatmap_sheet(pictures: Sequence[Any], maps: Mapping[str, Array], names: Sequence[str] | None = None, cell: int = 140) -> Image:
+    """A row per sample: the picture, then its relevance by each method, red for and blue against.
+
+    Args:
+        pictures: N pictures.
+        maps: name of the method -> relevance without channels, (N, H, W).
+        names: of the samples.
+        cell: the side of a picture in the sheet, in pixels.
+    """
+    rows = [[picture, *(heatmap(relevance[row]) for relevance in maps.values())] for row, picture in enumerate(pictures)]
+    return contact_sheet(rows, names, ["input", *(name.replace("_", " ") for name in maps)], cell=cell)
 
 
 def flipping_sheet(
