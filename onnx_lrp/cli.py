@@ -32,7 +32,7 @@ from onnx_lrp.commands.arguments import (
     Record,
     composite_options,
 )
-from onnx_lrp.commands.evaluation import compare, evaluate
+from onnx_lrp.commands.evaluation import compare, evaluate, tune
 
 __all__ = ["app", "main"]
 
@@ -344,6 +344,7 @@ def composites(
 
 app.command()(evaluate)
 app.command()(compare)
+app.command()(tune)
 
 
 @app.command()

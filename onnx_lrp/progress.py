@@ -6,10 +6,13 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+_shown: list[object] = []
+"""The bar that is on the screen: two at once would write over each other."""
+
 
 @contextlib.contextmanager
 def progress_bar(total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar, on a terminal only and if there is more than one step.
+    """A progress bar, on a terminal only and if there is more than one step; inside another one, that one goes on alone.
 
     Args:
         total: How many steps there are; None if that is not known.
@@ -17,7 +20,7 @@ def progress_bar(total: int | None) -> Iterator[Callable[[int], None]]:
     Yields:
         What to call with the number of steps done.
     """
-    if (total is not None and total < 2) or not sys.stderr.isatty():
+    if (total is not None and total < 2) or not sys.stderr.isatty() or _shown:
         yield lambda steps: None  # noqa: ARG005
         return
     from rich.console import Console
@@ -28,4 +31,8 @@ def progress_bar(total: int | None) -> Iterator[Callable[[int], None]]:
         BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console, redirect_stdout=sys.stdout.isatty(), transient=True
     ) as bar:
         task = bar.add_task("", total=total)
-        yield lambda steps: bar.advance(task, steps)
+        _shown.append(bar)
+        try:
+            yield lambda steps: bar.advance(task, steps)
+        finally:
+            _shown.pop()

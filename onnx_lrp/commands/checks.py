@@ -58,8 +58,8 @@ def checks(
         "noise": radius,
     }
     if radius > 0:
-        worst = max_sensitivity(explainer, x[few], target[few], radius=radius, seed=seed, relative=True)
-        found["max_sensitivity_relative_to_map"] = float(np.nanmean(worst))
+        worst = max_sensitivity(explainer, x[few], target[few], radius=radius, seed=seed)
+        found["max_sensitivity"] = float(np.nanmean(worst))
     test = randomisation_test(model, x[few], target[few], explainer.composite, stages=_STAGES, seed=seed, **same)
     found["randomisation"] = {
         "layers": test.layers,
@@ -80,7 +80,7 @@ def tell(found: dict[str, Any]) -> None:
         "completeness_error": "relevance adds up to the score but for (mean share)",
         "sparseness": "sparseness (Gini index, 0 to 1)",
         "complexity": "complexity (entropy, nats)",
-        "max_sensitivity_relative_to_map": "largest change of the map under noise of 2 % of the range (share)",
+        "max_sensitivity": "largest change of the map under noise of 2 % of the range (share)",
     }
     table(["check", "value"], [[text, f"{found[name]:.4g}"] for name, text in names.items() if found.get(name) is not None])
     stages = found["randomisation"]

@@ -22,7 +22,7 @@ from onnx_lrp.commands.arguments import (
     composite_options,
 )
 
-__all__ = ["compare", "evaluate"]
+__all__ = ["compare", "evaluate", "tune"]
 
 _FLIPS = "How regions are flipped"
 
@@ -214,3 +214,68 @@ def compare(
         providers.value,
     )
     raise typer.Exit(run(request, composites, show))
+
+
+def tune(
+    model: Model,
+    data: DataSet,
+    score: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=HOW,
+            help="What is sought: a large area between the curves (between), a small one under most relevant first (most), "
+            "or a large one under least relevant first (least).",
+        ),
+    ] = "between",
+    tries: Annotated[
+        int | None, typer.Option(min=1, help="Draw so many candidates. Default: all.", rich_help_panel=HOW, show_default=False)
+    ] = None,
+    low: Low = None,
+    high: High = None,
+    target: Target = None,
+    labels: LabelFile = None,
+    limit: Limit = None,
+    preprocess: Prepare = None,
+    output: Output = None,
+    patch: Patch = None,
+    perturbation: Perturbation = "inpaint",
+    schedule: Schedule = "quadratic",
+    steps: Steps = None,
+    random_seed: RandomSeed = 0,
+    to: Annotated[
+        Path, typer.Option("--to", metavar="FILE", help="The composite file to write, .json or .yaml.", rich_help_panel=FILES)
+    ] = Path("composite.json"),
+    folder: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where the numbers go.", rich_help_panel=FILES)] = Path(
+        "tuning"
+    ),
+    batch_size: BatchSize = 64,
+    threads: Threads = None,
+    providers: RunOn = Providers.AUTO,
+) -> None:
+    """Search composites, and gamma and epsilon by depth, for the best score on some data.
+
+    Many candidates are scored on few samples, the best third on three times as many, and so on. With 20 samples or more, half of them
+    are kept for the margin over the default that is printed.
+
+    Example: onnx-lrp tune model.onnx photos/ --preprocess imagenet, then: onnx-lrp explain model.onnx cat.jpg -c composite.json
+    """
+    from onnx_lrp.commands.scoring import Request
+    from onnx_lrp.commands.tune import run
+
+    request = Request(
+        model,
+        data,
+        composite_options(low, high, None, None, None),
+        target,
+        labels,
+        limit,
+        preprocess,
+        output,
+        _flipping(patch, perturbation, schedule, steps, random_seed, None, batch_size),
+        folder,
+        None,
+        threads,
+        providers.value,
+    )
+    raise typer.Exit(run(request, score, tries, to))
