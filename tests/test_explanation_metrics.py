@@ -174,20 +174,19 @@ def test_sensitivity_of_a_linear_model() -> None:
     model, weights = linear()
     x = RNG.standard_normal((3, 6)).astype(np.float32)
     explainer = Explainer(model, "input_x_gradient", providers="cpu")
-    got = max_sensitivity(explainer, x, [0, 1, 0], radius=0.3, samples=4, seed=9)
-    relative = max_sensitivity(explainer, x, [0, 1, 0], radius=0.3, samples=4, seed=9, relative=True)
+    got = {by: max_sensitivity(explainer, x, [0, 1, 0], radius=0.3, samples=4, seed=9, divided_by=by) for by in ("map", "input", "nothing")}
     for row, target in enumerate((0, 1, 0)):
         rng = np.random.default_rng([9, row])
         w = weights[:, target].astype(np.float64)
-        changes = [np.linalg.norm(rng.uniform(-0.3, 0.3, 6) * w) for _ in range(4)]
-        assert got[row] == pytest.approx(max(changes) / np.linalg.norm(x[row]), rel=1e-4)
-        assert relative[row] == pytest.approx(max(changes) / np.linalg.norm(x[row] * w), rel=1e-4)
-    np.testing.assert_allclose(max_sensitivity(explainer, x[:1], [0], radius=0.3, samples=4, seed=9), got[:1], rtol=1e-6)
+        largest = max(np.linalg.norm(rng.uniform(-0.3, 0.3, 6) * w) for _ in range(4))
+        for by, length in (("map", np.linalg.norm(x[row] * w)), ("input", np.linalg.norm(x[row])), ("nothing", 1)):
+            assert got[by][row] == pytest.approx(largest / length, rel=1e-4)
+    np.testing.assert_allclose(max_sensitivity(explainer, x[:1], [0], radius=0.3, samples=4, seed=9), got["map"][:1], rtol=1e-6)
     gradient = Explainer(model, "gradient", providers="cpu")
     np.testing.assert_array_equal(max_sensitivity(gradient, x, 0, samples=2), 0)
 
 
-@pytest.mark.parametrize("options", [{"radius": 0}, {"radius": np.nan}, {"samples": 0}, {"samples": 1.5}])
+@pytest.mark.parametrize("options", [{"radius": 0}, {"radius": np.nan}, {"samples": 0}, {"samples": 1.5}, {"divided_by": "maps"}])
 def test_sensitivity_wants_positive_numbers(options: Any) -> None:
     model, _ = linear()
     with pytest.raises(InputError):

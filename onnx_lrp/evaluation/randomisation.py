@@ -125,7 +125,7 @@ def parameter_layers(model: ModelSource) -> list[str]:
     Raises:
         InputError: there are none.
     """
-    layers = _layers(_proto(model))
+    layers = _layers(plain_proto(model))
     return [name for name, _ in layers]
 
 
@@ -146,7 +146,7 @@ def randomised(
     for what, name, known in (("mode", mode, MODES), ("drawn_from", drawn_from, DRAWN_FROM)):
         if name not in known:
             raise InputError(f"unknown {what} {name!r}" + suggest(name, known))
-    proto = _proto(model)
+    proto = plain_proto(model)
     layers = list(enumerate(_layers(proto)))
     changed = onnx.ModelProto()
     changed.CopyFrom(proto)
@@ -163,7 +163,7 @@ def randomised(
         yield name, copy
 
 
-def _proto(model: ModelSource) -> onnx.ModelProto:
+def plain_proto(model: ModelSource) -> onnx.ModelProto:
     """The model with its parameters as initialisers, constants in nodes included."""
     read_graph(model)  # raises for what cannot be read
     if isinstance(model, onnx.ModelProto):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnx_lrp.errors import InputError
+from onnx_lrp.errors import InputError, suggest
 from onnx_lrp.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from onnx_lrp.graph import Array
 
 
+DIVISORS = ("map", "input", "nothing")
+
+
 def max_sensitivity(
-    explainer: Explainer, x: Array, target: Any = None, *, radius: float = 0.2, samples: int = 10, seed: int = 0, relative: bool = False
+    explainer: Explainer, x: Array, target: Any = None, *, radius: float = 0.2, samples: int = 10, seed: int = 0, divided_by: str = "map"
 ) -> NDArray[np.float64]:
-    """The largest change of the relevance under small noise (Yeh et al. 2019): max ||R(x + n) - R(x)|| / ||x||, n uniform in +-radius.
+    """The largest change of the relevance under small noise: max ||R(x + n) - R(x)|| / ||R(x)||, n uniform in +-radius (Yeh et al. 2019).
 
     Args:
         explainer: of a model with one explained input.
@@ -28,14 +31,16 @@ def max_sensitivity(
         radius: of the noise, in units of the input.
         samples: how many noisy copies of each sample are tried.
         seed: of the noise. A sample's noise depends on the seed and on its place in x.
-        relative: divide by ||R(x)|| instead: how large the change is beside the map.
+        divided_by: "map" (||R(x)||, as Quantus 0.6 has it), "input" (||x||, as Quantus had it before) or "nothing" (as in the paper).
 
     Returns:
-        (N,); small is good.
+        (N,); small is good. NaN where the divisor is zero.
 
     Raises:
-        InputError: a radius or number that makes no sense, or what Explainer.explain raises.
+        InputError: an unknown divisor, a radius or number that makes no sense, or what Explainer.explain raises.
     """
+    if divided_by not in DIVISORS:
+        raise InputError(f"unknown divisor {divided_by!r}" + suggest(str(divided_by), DIVISORS))
     if not radius > 0 or not np.isfinite(radius):
         raise InputError(f"the noise's radius is a number above 0, not {radius!r}")
     if not isinstance(samples, int) or samples < 1:
@@ -46,7 +51,7 @@ def max_sensitivity(
         raise InputError(f"sensitivity is measured for one explained input, not for {len(explainer.inputs)}")
     fixed = plain.target_as_given
     base = np.asarray(plain.relevance, np.float64)
-    length = _norm(base if relative else x)
+    length = {"map": _norm(base), "input": _norm(x), "nothing": np.ones(len(x))}[divided_by]
     streams = [np.random.default_rng([seed, row]) for row in range(len(x))]
     worst = np.zeros(len(x))
     with progress_bar(samples) as advance:
