@@ -138,16 +138,20 @@ def flipping_sheet(
     """
     rows: list[list[Any]] = [[] for _ in relevance]
     heads: list[str] = []
+    bounds: list[tuple[float, float]] = []  # those of the sample itself hold for all its steps
     for done in steps:
         if done.step and done.step not in shown:
             continue
+        if not done.step:
+            bounds = [(float(sample.min()), float(sample.max())) for sample in done.samples]
         heads += ["input", "relevance"] if not done.step else [f"step {done.step}", "perturbed"]
         for row, (sample, mask, score) in enumerate(zip(done.samples, done.masks, done.scores, strict=True)):
             plain = sample if channel_axis is None else np.moveaxis(sample, channel_axis, 0)
             if plain.ndim not in (2, 3):
                 raise InputError(f"a sheet shows images, not samples of shape {sample.shape}")
             plain = plain[::-1] if bgr and plain.ndim == 3 else plain
-            picture = imgify(plain[0] if plain.ndim == 3 and len(plain) != 3 else plain, cmap="gray")
+            seen = plain[0] if plain.ndim == 3 and len(plain) != 3 else plain
+            picture = imgify(seen, *bounds[row], cmap="gray")
             second = (
                 heatmap(_plane(relevance[row], channel_axis))
                 if not done.step
