@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from onnx_lrp import COMPOSITES, rules
+from onnx_lrp import COMPOSITES, Composite, rules
 from onnx_lrp.composites import ALIASES
 from onnx_lrp.demo import load
 from onnx_lrp.operators import OPERATORS
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [
+    "docs/composites.md",
+    "docs/concepts.md",
+    "docs/rules.md",
+    "docs/gradients.md",
+    "docs/patterns.md",
+    "docs/seeds.md",
+    "docs/evaluation.md",
+]
+"""The pages whose examples are run."""
 
 
 def test_every_operator_is_listed() -> None:
@@ -33,19 +43,14 @@ def test_every_rule_is_described() -> None:
     assert [name for name in kinds if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize(
-    "page",
-    ["README.md", "docs/composites.md", "docs/concepts.md", "docs/rules.md", "docs/gradients.md", "docs/patterns.md", "docs/seeds.md"],
-)
+@pytest.mark.parametrize("page", ["README.md", *PAGES])
 def test_what_a_page_links_to_exists(page: str) -> None:
     linked = re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", (ROOT / page).read_text())
     assert linked
     assert [link for link in linked if not ((ROOT / page).parent / link).exists()] == []
 
 
-@pytest.mark.parametrize(
-    "page", ["docs/composites.md", "docs/concepts.md", "docs/rules.md", "docs/gradients.md", "docs/patterns.md", "docs/seeds.md"]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_python_in_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """One block after the other, on the demonstration model."""
     model, images, _ = load()
@@ -62,3 +67,11 @@ def test_python_in_a_page_runs(page: str, tmp_path: Path, monkeypatch: pytest.Mo
         for key in {*COMPOSITES} - known:
             del COMPOSITES[key]
     assert capsys.readouterr().err == ""
+
+
+def test_composite_files_in_a_page_can_be_read(tmp_path: Path) -> None:
+    blocks = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "evaluation.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "composite.json").write_text(block)
+        assert Composite.load(tmp_path / "composite.json").entries

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,8 +123,8 @@ def test_the_example_runs(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "examples" / "evaluation.py"), "-o", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
-    areas = {line[:20].strip(): line[20:].split() for line in done.stdout.splitlines() if line[20:].split()[:1] and "first" not in line}
-    found = {name: [float(number) for number in numbers] for name, numbers in areas.items() if ".png" not in name}
+    rows = re.findall(r"^(.{20})((?: +-?\d+\.\d+)+)$", done.stdout, re.MULTILINE)
+    found = {name.strip(): [float(number) for number in numbers.split()] for name, numbers in rows}
     for name in ("epsilon_plus_flat", "gamma", "epsilon"):
         assert found[name][0] < found["random order"][0]
         assert found[name][2] > found["relevance at random"][2]
