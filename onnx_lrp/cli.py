@@ -3,7 +3,7 @@
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -257,7 +257,8 @@ def check(
     """
     from onnx_lrp.commands.models import check as run
 
-    raise typer.Exit(run(model, composite, composite_options(low, high, epsilon, gamma, option, patterns), preprocess, output, as_json=as_json))
+    options = composite_options(low, high, epsilon, gamma, option, patterns)
+    raise typer.Exit(run(model, composite, options, preprocess, output, as_json=as_json))
 
 
 @app.command("compile")

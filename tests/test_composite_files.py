@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_lrp import COMPOSITES, Composite, CompositeError, Explainer, rules
+from onnx_lrp import COMPOSITES, Composite, CompositeError, Explainer, fit_patterns, rules
 from onnx_lrp.cli import main
 from onnx_lrp.composites import (
     base_map,
@@ -50,7 +50,22 @@ def options_of(key: str) -> dict[str, Any]:
     return {name: value for name, value in BOX.items() if name in names} | NEEDED.get(key, {})
 
 
-@pytest.mark.parametrize("key", COMPOSITES)
+PATTERNS = ("pattern_net", "pattern_attribution")
+
+
+@pytest.mark.parametrize("key", PATTERNS)
+def test_patterns_stay_in_their_own_file(key: str, tmp_path: Path) -> None:
+    model, images, _ = load()
+    patterns = fit_patterns(model, images, providers="cpu")
+    patterns.save(tmp_path / "patterns.npz")
+    composite = make_composite(key, {"patterns": tmp_path / "patterns.npz"})
+    composite.save(tmp_path / "c.json")
+    np.testing.assert_array_equal(maps_of(str(tmp_path / "c.json")), maps_of(composite))
+    with pytest.raises(CompositeError, match="the path of a file"):
+        make_composite(key, {"patterns": patterns}).save(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("key", [key for key in COMPOSITES if key not in PATTERNS])
 def test_every_preset_comes_back(key: str, tmp_path: Path) -> None:
     composite = make_composite(key, options_of(key))
     composite.save(tmp_path / "c.json")

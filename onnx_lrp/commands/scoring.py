@@ -87,11 +87,16 @@ class Scorer:
         labels = Labels(request.labels) if request.labels else None
         self.flipping = {order: PixelFlipping(self.predict, order=order, **request.flipping) for order in ORDERS}
         self.photos = any(_holds_pictures(Path(text)) for text in request.data)
-        self.preprocess: Preprocess | None = prepare(request.preprocess, self.inputs) if self.photos else None
+        self.preprocess: Preprocess | None = None
+        if self.photos:
+            self.preprocess, guess = prepare(request.preprocess, self.inputs, self.predict.graph.metadata)
+            if guess:
+                typer.echo(f"note: pictures are {guess}; if the model wants something else, say so with --preprocess", err=True)
         paths = [path for text in request.data for path in ([Path(text)] if Path(text).is_dir() else expand([text]))]
         self.listing = listed(paths, self.inputs, self.preprocess, labels)
         if self.listing.classes:
-            typer.echo(f"note: the class folders are numbered in their order, {self.listing.classes[0]} is 0; --labels says it otherwise")
+            first = self.listing.classes[0]
+            typer.echo(f"note: the class folders are numbered in their order, {first} is 0; --labels says it otherwise", err=True)
         self.data = self._targeted(read(self.listing.few(request.limit), self.inputs), request.target, labels)
 
     def _targeted(self, data: Data, text: str | None, labels: Labels | None) -> Data:

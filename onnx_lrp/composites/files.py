@@ -16,11 +16,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import and_, or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -31,9 +32,6 @@ from onnx_lrp.composites.selectors import Selector
 from onnx_lrp.errors import CompositeError, suggest
 from onnx_lrp.image import atomic_write
 
-if TYPE_CHECKING:
-    import os
-
 SUFFIXES = (".json", ".yaml", ".yml")
 """What the names of composite files end with."""
 
@@ -42,9 +40,9 @@ RULES: dict[str, type[rules.Rule]] = {
     name: kind
     for name in rules.__all__
     if isinstance(kind := getattr(rules, name), type) and issubclass(kind, rules.Rule) and dataclasses.is_dataclass(kind)
-    if kind not in (rules.Rule, rules.AffineRule)
+    if kind not in (rules.Rule, rules.AffineRule, rules.Normalized, rules.PatternNet, rules.PatternAttribution)
 }
-"""The rules by name."""
+"""The rules that a file can name; those that hold a model's patterns are left to their composites."""
 
 
 def is_file(name: str) -> bool:
@@ -135,6 +133,8 @@ def _entry(what: str, selector: Any, rule: rules.Rule) -> dict[str, Any]:
         raise CompositeError(f"{what}: {getattr(selector, '__name__', 'predicate')} is a function, which a file cannot hold")
     elif not isinstance(selector, str):
         selector = list(selector)
+    if type(rule).__name__ not in RULES:
+        raise CompositeError(f"{what}: a file cannot hold the rule {type(rule).__name__}")
     return {"select": selector} | {name: _plain(value) for name, value in rule.to_dict().items()}
 
 
@@ -146,7 +146,13 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(one) for name, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise CompositeError(f"a file cannot hold {type(value).__name__}: where the composite takes the path of a file, give that")
 
 
 # reading --------------------------------------------------------------------------------------------------------------
