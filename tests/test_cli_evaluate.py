@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from models import build, op
 from PIL import Image
 
 from onnx_lrp import Explainer
@@ -20,6 +22,7 @@ from onnx_lrp.evaluation import PixelFlipping, complexity, max_sensitivity, rand
 
 Run = Callable[..., tuple[int, str]]
 MODEL, IMAGES, LABELS = load()
+NAMES = "nought one two three four five six seven eight nine".split()
 FAST = ("--patch", "7", "--perturbation", "mean", "--threads", "1", "--show", "0")
 
 
@@ -101,10 +104,9 @@ def test_every_kind_of_data_says_the_same(run: Run, kind: str) -> None:
         arguments = ["data.csv"]
     elif kind == "named classes":
         pictures(Path("data"), count, classes=True)
-        names = ["nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
         for folder in list(Path("data").iterdir()):
-            folder.rename(folder.with_name(names[int(folder.name)]))
-        Path("names.txt").write_text("\n".join(names))
+            folder.rename(folder.with_name(NAMES[int(folder.name)]))
+        Path("names.txt").write_text("\n".join(NAMES))
         arguments += ["--labels", "names.txt"]
     else:
         pictures(Path("data"), count, classes=kind == "classes")
@@ -256,3 +258,40 @@ def test_checks(run: Run) -> None:
     assert found["randomisation"]["ssim"] == pytest.approx(test.ssim.mean(1).tolist(), abs=1e-3)
     assert "sparseness" in out
     assert Path("evaluation/randomisation.png").is_file()
+
+
+def test_a_class_folder_without_a_label_is_left_out(run: Run) -> None:
+    pictures(Path("data") / "seven", 2, classes=False)
+    pictures(Path("data") / "unknown", 3, classes=False)
+    Path("names.txt").write_text("\n".join(NAMES))
+    code, out = run("evaluate", "data", "--labels", "names.txt", "--order", "most", *FAST)
+    assert (code, summary()["samples"]) == (2, 2)
+    assert "left out: data/unknown: no class is named" in out.replace("\\", "/")
+
+
+def test_tables(run: Run) -> None:
+    """A model without convolutions gets epsilon, its features are flipped one by one, and there is no sheet."""
+    rng = np.random.default_rng(0)
+    weights, x = rng.standard_normal((6, 3)).astype(np.float32), rng.standard_normal((5, 6)).astype(np.float32)
+    onnx.save(build([op("MatMul", "x w", "y")], {"x": ("N", 6)}, constants={"w": weights}), "digits.onnx")
+    for row in range(5):
+        np.save(f"{row}.npy", x[row])
+    Path("data.csv").write_text("path,class\n" + "".join(f"{row}.npy,{row % 3}\n" for row in range(5)))
+    code, out = run("evaluate", "data.csv", "--perturbation", "0", "--order", "most", "--schedule", "linear", "--threads", "1")
+    assert code == 0, out
+    assert summary()["regions"] == 6
+    shares = np.sort(x * weights[:, np.arange(5) % 3].T, 1)  # the most relevant first: what is left is the sum of the others
+    expected = np.concatenate([shares.cumsum(1)[:, ::-1], np.zeros((5, 1), np.float32)], 1).mean(0)
+    np.testing.assert_allclose(summary()["orders"]["most_relevant_first"]["mean_curve"], expected, atol=1e-4)
+    assert not list(Path("evaluation").glob("steps*"))
+    code, out = run("evaluate", "data.csv", "--threads", "1")
+    assert code == 2
+    assert 'take "mean"' in out
+
+
+def test_models_of_several_inputs(run: Run) -> None:
+    onnx.save(build([op("Add", "a b", "y")], {"a": ("N", 6), "b": ("N", 6)}), "digits.onnx")
+    np.save("data.npy", np.ones((2, 6), np.float32))
+    code, out = run("evaluate", "data.npy")
+    assert code == 2
+    assert "the model has 2 inputs (a, b)" in out

@@ -172,22 +172,20 @@ def _folder(folder: Path, inputs: dict[str, TensorType], preprocess: Preprocess 
     for path in inside:
         if path.suffix.lower() in (*PICTURES, *ARRAYS, *HDF5) and path.is_file():
             _file(path, None, inputs, preprocess, found)
-    numbers = _numbers([path.name for path in classes], labels)
-    if numbers and labels is None and not all(path.name.isdecimal() for path in classes):
+    numbered = labels is None and not all(path.name.isdecimal() for path in classes)
+    if numbered:
         found.classes = [path.name for path in classes]
-    for path, number in zip(classes, numbers, strict=True):
+    for place, path in enumerate(classes):
+        try:
+            number = place if numbered else _class_of(path.name, labels)
+        except InputError as error:
+            found.problems.append(Problem(str(path), str(error)))
+            continue
         for file in sorted(path.iterdir()):
             if file.suffix.lower() in (*PICTURES, *ARRAYS, *HDF5):
                 _file(file, number, inputs, preprocess, found)
     if len(found.entries) + len(found.problems) == before:
         raise InputError(f"the folder {folder} has no pictures, .npy, .npz or HDF5 files, nor class folders with such files")
-
-
-def _numbers(names: Sequence[str], labels: Labels | None) -> list[int]:
-    """The classes of folders: the number that a folder is called by, the label of its name, or its place in the sorted order."""
-    if all(name.isdecimal() for name in names):
-        return [int(name) for name in names]
-    return list(range(len(names))) if labels is None else [_class_of(name, labels) for name in names]
 
 
 def _class_of(text: str, labels: Labels | None) -> int:

@@ -87,17 +87,20 @@ class Scorer:
         labels = Labels(request.labels) if request.labels else None
         self.flipping = {order: PixelFlipping(self.predict, order=order, **request.flipping) for order in ORDERS}
         self.photos = any(_holds_pictures(Path(text)) for text in request.data)
+        notes: list[str] = []
         self.preprocess: Preprocess | None = None
         if self.photos:
             self.preprocess, guess = prepare(request.preprocess, self.inputs, self.predict.graph.metadata)
             if guess:
-                typer.echo(f"note: pictures are {guess}; if the model wants something else, say so with --preprocess", err=True)
+                notes.append(f"pictures are {guess}; if the model wants something else, say so with --preprocess")
         paths = [path for text in request.data for path in ([Path(text)] if Path(text).is_dir() else expand([text]))]
         self.listing = listed(paths, self.inputs, self.preprocess, labels)
         if self.listing.classes:
             first = self.listing.classes[0]
-            typer.echo(f"note: the class folders are numbered in their order, {first} is 0; --labels says it otherwise", err=True)
+            notes.append(f"the class folders are numbered in their order, {first} is 0; --labels says it otherwise")
         self.data = self._targeted(read(self.listing.few(request.limit), self.inputs), request.target, labels)
+        for note in notes:
+            typer.echo(f"note: {note}", err=True)
 
     def _targeted(self, data: Data, text: str | None, labels: Labels | None) -> Data:
         """The data with the outputs to follow: those asked for, else the data's own, else each sample's largest."""
@@ -215,6 +218,10 @@ def _holds_pictures(path: Path) -> bool:
 
     if path.is_dir():
         return any(file.suffix.lower() in PICTURES for file in path.rglob("*"))
+    if path.suffix.lower() == ".csv":
+        with contextlib.suppress(OSError):
+            text = path.read_text(encoding="utf-8", errors="replace").lower()
+            return any(suffix in text for suffix in PICTURES)
     return not is_array(path) and path.suffix.lower() not in HDF5
 
 

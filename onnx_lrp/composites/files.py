@@ -59,7 +59,9 @@ def save_composite(composite: Composite, path: str | os.PathLike[str]) -> None:
     path, data = Path(path), composite_data(composite)
     if not is_file(path.name):
         raise CompositeError(f"a composite is saved to a .json or .yaml file, not to {path}")
-    text = json.dumps(data, indent=2) if path.suffix.lower() == ".json" else _yaml(path).safe_dump(data, sort_keys=False)
+    text = json.dumps(data, indent=2)
+    if path.suffix.lower() != ".json":
+        text = _yaml(path).safe_dump(json.loads(text), sort_keys=False)  # parsed again, no part is shared: YAML would write a reference
     try:
         atomic_write(path, lambda file: file.write((text.rstrip() + "\n").encode()))
     except OSError as error:
