@@ -188,6 +188,16 @@ def test_maps_made_elsewhere(run: Run, kind: str) -> None:
         assert "4.png: no map 4.npy" in out
 
 
+def test_maps_of_all_samples_go_with_a_limit(run: Run) -> None:
+    np.save("data.npy", IMAGES[:5])
+    maps = np.random.default_rng(1).standard_normal(IMAGES[:5].shape).astype(np.float32)
+    np.savez("maps.npz", relevance=maps)
+    code, out = run("evaluate", "data.npy", "--maps", "maps.npz", "--limit", "3", "--order", "most", *FAST)
+    assert code == 0, out
+    expected = PixelFlipping(MODEL, 7, perturbation="mean", providers="cpu").run(IMAGES[[0, 2, 4]], maps[[0, 2, 4]])
+    assert summary()["orders"]["most_relevant_first"]["auc"] == pytest.approx(expected.auc, rel=1e-4)
+
+
 def test_limit_spreads_over_the_data(run: Run) -> None:
     np.savez("data.npz", x=IMAGES[:9], y=np.arange(9))
     assert run("evaluate", "data.npz", "--limit", "3", "--order", "most", *FAST)[0] == 0

@@ -94,7 +94,7 @@ def _orders(text: str) -> list[str]:
 def _relevance(scorer: Scorer, what: What) -> tuple[Array, Any]:
     """The maps of all samples; those without one are left out of the scorer's data."""
     if what.maps is not None:
-        maps, bad = align(what.maps, scorer.data, [entry.name for entry in scorer.listing.few(scorer.request.limit).entries])
+        maps, bad = align(what.maps, scorer.data, [entry.name for entry in scorer.listing.entries])
         explainer = None
     else:
         explained = scorer.explain(scorer.explainer(what.composite, scorer.request.options))
