@@ -60,8 +60,10 @@ class Converter:
 CONVERTERS: Final[dict[str, Converter]] = {
     converter.name: converter
     for converter in (
+        Converter("pytorch", "PyTorch", "pytorch"),  # before lrp_toolbox, whose pickles look like any other
         Converter("lrp_toolbox", "lrp_toolbox", "lrp_toolbox"),
         Converter("caffe", "Caffe", "caffe"),
+        Converter("keras", "Keras", "keras"),
     )
 }
 """By name, in the order in which they are asked whether they recognise a source."""
@@ -112,7 +114,7 @@ def convert(source: str | os.PathLike[str], kind: str | None = None, **options: 
 
 def _head(path: Path) -> bytes:
     """The first bytes of a file."""
-    if path.is_dir():
+    if path.is_dir() or (":" in path.name and not path.exists()):  # a folder, or module:function
         return b""
     try:
         with path.open("rb") as file:
