@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import inspect
 import io
 import warnings
@@ -39,6 +40,10 @@ class Exported:
     samples: int | None
     """The size of the batch if the source fixes it; None: any."""
     notes: list[str]
+
+    def replace(self, model: onnx.ModelProto) -> Exported:
+        """The same with another form of the model."""
+        return dataclasses.replace(self, model=model)
 
 
 @contextlib.contextmanager
