@@ -68,42 +68,94 @@ class _Folder:
         self.node_names = {node.output[0]: node.name for node in graph.node if node.op_type == "Transpose"}
         self.added: list[onnx.TensorProto] = []
         self.nodes: list[onnx.NodeProto] = []
+        self.made_by: dict[str, onnx.NodeProto] = {}
 
     def run(self) -> list[onnx.NodeProto]:
-        """The new nodes."""
-        for node in self.graph.node:
-            if node.op_type == "Constant" and not node.domain and node.attribute[0].name == "value":
-                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        """The new nodes, without those that nothing uses any more."""
+        for original in self.graph.node:
+            node = self._without_identities(original)
+            if not node.domain and self._constant_node(node):
+                continue
             if node.op_type == "Transpose" and not node.domain:
                 self._postpone(node)
             elif not self._pass(node):
                 for tensor in node.input:
                     self._write(tensor)
-                self.nodes.append(node)
+                self._append(node)
         for output in self.graph.output:
             self._write(output.name)
-        return self.nodes
+        return _used(self.nodes, {output.name for output in self.graph.output})
+
+    def _append(self, node: onnx.NodeProto) -> None:
+        self.nodes.append(node)
+        self.made_by.update(dict.fromkeys(node.output, node))
+
+    def _without_identities(self, node: onnx.NodeProto) -> onnx.NodeProto:
+        """The node, reading the tensors that transposes which cancel each other lead back to."""
+        same = {tensor: self.pending[tensor][0] for tensor in node.input if tensor in self.pending and _kept(self.pending[tensor][1])}
+        if not same:
+            return node
+        new = onnx.NodeProto()
+        new.CopyFrom(node)
+        for index, tensor in enumerate(node.input):
+            new.input[index] = same.get(tensor, tensor)
+        return new
+
+    def _constant_node(self, node: onnx.NodeProto) -> bool:
+        """Computes a Transpose or Reshape of a constant, such as exporters leave at large weights."""
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            return False
+        if node.op_type not in ("Transpose", "Reshape") or any(tensor not in self.constants for tensor in node.input):
+            return False
+        value = self.constants[node.input[0]]
+        if node.op_type == "Transpose":
+            value = value.transpose(_perm(node))
+        else:
+            lengths = self.constants[node.input[1]]
+            if 0 in lengths:
+                return False
+            value = value.reshape(lengths)
+        self.constants[node.output[0]] = value
+        self.added.append(numpy_helper.from_array(np.ascontiguousarray(value), node.output[0]))
+        return True
 
     def _postpone(self, node: onnx.NodeProto) -> None:
-        perm = next((tuple(attribute.ints) for attribute in node.attribute), None)
+        perm = _perm(node)
         source, inner = self.pending.get(node.input[0], (node.input[0], None))
         if perm is None:
             if inner is None:  # without perm the axes are reversed, and their number is not known here
-                self.nodes.append(node)
+                self._append(node)
                 return
             perm = tuple(range(len(inner)))[::-1]
-        self.pending[node.output[0]] = (source, perm if inner is None else tuple(inner[axis] for axis in perm))
+        whole = perm if inner is None else tuple(inner[axis] for axis in perm)
+        if not self._reshaped(node.output[0], source, whole):
+            self.pending[node.output[0]] = (source, whole)
+
+    def _reshaped(self, output: str, source: str, perm: Perm) -> bool:
+        """A Reshape whose result's axes of length 1 alone are moved gives the new shape itself."""
+        reshape = self.made_by.get(source)
+        shape = self.constants.get(reshape.input[1]) if reshape is not None and reshape.op_type == "Reshape" else None
+        if reshape is None or shape is None or len(shape) != len(perm):
+            return False
+        moved = [axis for axis in perm if shape[axis] != 1]
+        if moved != sorted(moved) or 0 in shape:  # 0: as in the input at this place
+            return False
+        name = self.node_names.get(output, output)
+        shape_name = self._constant(shape[list(perm)], reshape.input[1])
+        self._append(helper.make_node("Reshape", [reshape.input[0], shape_name], [output], name=f"{name}/Reshape"))
+        return True
 
     def _write(self, tensor: str) -> None:
         """Makes sure that a tensor exists."""
         if tensor in self.pending and tensor not in self.written:
             self.written.add(tensor)
             source, perm = self.pending[tensor]
-            kept = perm == tuple(range(len(perm)))
+            kept = _kept(perm)
             node = helper.make_node("Identity" if kept else "Transpose", [source], [tensor], name=self.node_names.get(tensor) or f"{tensor}/Transpose")
             if not kept:
                 node.attribute.append(helper.make_attribute("perm", perm))
-            self.nodes.append(node)
+            self._append(node)
 
     def _fresh(self, name: str) -> str:
         unused, number = name, 1
@@ -125,8 +177,6 @@ class _Folder:
         if node.domain or len(perms) != 1:
             return False
         (perm,) = perms
-        if perm == tuple(range(len(perm))):
-            return self._emit(node, [self._source(tensor) for tensor in node.input], {}, perm)
         passes: Callable[[onnx.NodeProto, Perm], bool] | None = None
         if node.op_type in _ELEMENTWISE:
             passes = self._elementwise
@@ -141,8 +191,8 @@ class _Folder:
     def _source(self, tensor: str) -> str:
         return self.pending[tensor][0] if tensor in self.pending else tensor
 
-    def _emit(self, node: onnx.NodeProto, inputs: Sequence[str], attributes: dict[str, Any], perm: Perm | None) -> bool:
-        """Writes a node with other inputs and attributes; perm: that of its outputs, None where they need none."""
+    def _emit(self, node: onnx.NodeProto, inputs: Sequence[str], attributes: dict[str, Any], perm: Perm) -> bool:
+        """Writes a node with other inputs and attributes; perm: how its outputs are to be transposed."""
         new = onnx.NodeProto()
         new.CopyFrom(node)
         del new.input[:]
@@ -150,14 +200,14 @@ class _Folder:
         kept = [attribute for attribute in node.attribute if attribute.name not in attributes]
         del new.attribute[:]
         new.attribute.extend([*kept, *(helper.make_attribute(name, value) for name, value in attributes.items())])
-        if perm is not None and perm != tuple(range(len(perm))):
+        if not _kept(perm):
             del new.output[:]
             for tensor in node.output:
                 name = self._fresh(f"{tensor}_before_transpose") if tensor else ""
                 new.output.append(name)
                 if tensor:
                     self.pending[tensor] = (name, perm)
-        self.nodes.append(new)
+        self._append(new)
         return True
 
     def _elementwise(self, node: onnx.NodeProto, perm: Perm) -> bool:
@@ -236,3 +286,22 @@ class _Folder:
 
 def _attribute(node: onnx.NodeProto, name: str, default: int) -> int:
     return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
+
+
+def _perm(node: onnx.NodeProto) -> Perm | None:
+    return next((tuple(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), None)
+
+
+def _kept(perm: Perm) -> bool:
+    """Whether a permutation changes nothing."""
+    return perm == tuple(range(len(perm)))
+
+
+def _used(nodes: list[onnx.NodeProto], wanted: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that the wanted tensors need."""
+    kept = []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from onnx_lrp.errors import InputError, ModelError
-from onnx_lrp.metadata import recorded
+from onnx_lrp.metadata import PREPROCESS, recorded
 
 from ..conversion import Conversion
 from ..frameworks import quiet, reason, require
+from ..inputs import Shape, parse, random, tensors
 from .sources import kind_of, load, use_keras
 
 __all__ = ["convert", "recognise"]
 
-Shape = tuple[tuple[int, ...], str]
+_SAMPLES: Final = 3
 
 
 def recognise(path: Path, head: bytes) -> bool:
@@ -59,24 +60,24 @@ def convert(
     where = path or Path(str(model.name))
     shapes = _shapes(model, input_shape, str(where))
     metadata = _preprocess(model, shapes)
+    raw = '"scale"' in metadata.get(PREPROCESS, "")
+    values = dict(zip(shapes, random(shapes.values(), pictures=raw), strict=True))
     backend = keras.backend.backend()
     if backend == "torch":
-        return _with_torch(model, shapes, where, metadata)
+        return _with_torch(model, values, where, metadata)
     if backend == "tensorflow":
         from .with_tensorflow import convert_model
 
-        return convert_model(model, shapes, where, metadata)
+        return convert_model(model, values, where, metadata)
     raise ModelError(f"Keras computes with {backend} here: set the environment variable KERAS_BACKEND to torch or tensorflow")
 
 
 def _shapes(model: Any, given: Iterable[str | Sequence[int]] | str | None, where: str) -> dict[str, Shape]:
-    """The inputs by name: lengths with a batch of 1, and the type of the elements.
+    """The inputs by name: lengths with a batch of a few samples, and the type of the elements.
 
     Raises:
         InputError: A length is open and not given, or does not fit.
     """
-    from ..pytorch.inputs import parse
-
     inputs = getattr(model, "inputs", None)
     if not inputs:
         raise InputError(f"{where} has not been built: call it once, or give it an Input layer")
@@ -85,12 +86,12 @@ def _shapes(model: Any, given: Iterable[str | Sequence[int]] | str | None, where
         raise InputError(f"{where} has {len(inputs)} inputs, but {len(wanted)} shapes are given")
     shapes = {}
     for index, tensor in enumerate(inputs):
-        lengths = (1, *tensor.shape[1:])
+        lengths = (_SAMPLES, *tensor.shape[1:])
         if wanted is not None:
             new = wanted[index][0]
             if len(new) != len(lengths) or any(old not in (None, length) for old, length in zip(lengths[1:], new[1:], strict=True)):
                 raise InputError(f"input {tensor.name!r} has shape {tuple(tensor.shape)}, which {new} does not fit")
-            lengths = (1, *new[1:])
+            lengths = (_SAMPLES, *new[1:])
         if None in lengths:
             raise InputError(f"input {tensor.name!r} has shape {tuple(tensor.shape)}: give --input-shape, such as 1,224,224,3")
         kind = str(tensor.dtype)
@@ -113,25 +114,22 @@ def _preprocess(model: Any, shapes: dict[str, Shape]) -> dict[str, str]:
     return recorded(fields)
 
 
-def _with_torch(model: Any, shapes: dict[str, Shape], where: Path, metadata: dict[str, str]) -> Conversion:
+def _with_torch(model: Any, feeds: dict[str, Any], where: Path, metadata: dict[str, str]) -> Conversion:
     torch = require("pytorch", "torch", "onnxscript")
     from ..pytorch import compared
     from ..pytorch.export import export, outputs
-    from ..pytorch.inputs import random
     from ..transposes import fold_transposes
     from .with_torch import Flat, named_layers
 
-    names = [str(name) for name in getattr(model, "output_names", None) or []]
-    flat = Flat(model, names)
-    values = random(shapes.values())
-    kind = "Keras (with PyTorch)"
+    flat = Flat(model, [str(name) for name in getattr(model, "output_names", None) or []])
+    values = tensors(feeds.values())
     with torch.no_grad():
         try:
             with quiet():
                 names = list(outputs(flat(*values)))
         except Exception as error:
-            raise ModelError(f"{where} fails on an input of shape {values[0].shape}: {reason(error)}") from error
+            raise ModelError(f"{where} fails on an input of shape {tuple(values[0].shape)}: {reason(error)}") from error
         with named_layers(flat, model):
-            made = export(flat, values, list(shapes), names, str(where), fixed=False)
-        folded = made.replace(fold_transposes(made.model))
-        return compared(flat, folded, values, list(shapes), where, kind, metadata, [])
+            made = export(flat, values, list(feeds), names, str(where), fixed=False)
+        made = made.replace(fold_transposes(made.model))
+        return compared(flat, made, values, list(feeds), where, "Keras (with PyTorch)", metadata, [])

@@ -16,7 +16,7 @@ from onnx_lrp.metadata import recorded
 from ..conversion import Activation, Conversion, checked
 from ..frameworks import quiet, reason, require
 from .export import Exported, as_array, evaluating, export, inner, outputs
-from .inputs import arguments, batch, parse, random
+from ..inputs import arguments, batch, parse, random, tensors
 from .sources import Source, kind_of, load
 
 __all__ = ["convert", "recognise"]
@@ -84,13 +84,13 @@ def _example(found: Source, module: Any, example: Any, shapes: Iterable[str | Se
     if example is not None:
         return arguments(module, example)
     if shapes is not None:
-        return random(parse(shapes))
+        return tensors(random(parse(shapes)))
     if found.program is not None:
-        return random(_program_shapes(found.program, where))
+        return tensors(random(_program_shapes(found.program, where)))
     size = _pictures(module).get("input_size")
     if size is None:
         raise InputError(f"{where} does not say the shape of its input: give --input-shape, with the batch first, such as 1,3,224,224")
-    return random([((1, *size), "float32")])
+    return tensors(random([((1, *size), "float32")]))
 
 
 def _program_shapes(program: Any, where: str) -> list[tuple[tuple[int, ...], str]]:

@@ -22,7 +22,7 @@ from onnx_lrp.graph.opset import OPSET
 
 from ..conversion import Activation
 from ..frameworks import quiet, reason
-from .inputs import batch
+from ..inputs import batch
 
 __all__ = ["Exported", "evaluating", "export", "outputs"]
 

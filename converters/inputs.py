@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from onnx_lrp.errors import InputError
 
-__all__ = ["Shape", "arguments", "batch", "parse", "random"]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Shape", "arguments", "batch", "parse", "random", "tensors"]
 
 Shape = tuple[tuple[int, ...], str]
 """Lengths with the batch first, and the type of the elements."""
@@ -40,13 +43,19 @@ def _parse(shape: str | Sequence[int]) -> Shape:
     return lengths, kind or "float32"
 
 
-def random(shapes: Iterable[Shape]) -> tuple[Any, ...]:
-    """Tensors of these shapes: normal numbers; whole numbers are 0 or 1, so that they fit every table of embeddings."""
-    import torch
+def random(shapes: Iterable[Shape], *, pictures: bool = False) -> tuple[NDArray[Any], ...]:
+    """Arrays of these shapes: normal numbers; whole numbers are 0 or 1, so that they fit every table of embeddings.
 
+    Args:
+        shapes: What is wanted.
+        pictures: Whether the numbers are those of pictures instead, 0 to 255.
+    """
     rng = np.random.default_rng(0)
-    values = [rng.integers(0, 2, lengths) if kind != "float32" else rng.standard_normal(lengths) for lengths, kind in shapes]
-    return tuple(torch.from_numpy(value.astype(kind)) for value, (_, kind) in zip(values, shapes, strict=True))
+    values = []
+    for lengths, kind in shapes:
+        numbers = rng.uniform(0, 255, lengths) if pictures else rng.standard_normal(lengths)
+        values.append((rng.integers(0, 2, lengths) if kind != "float32" else numbers).astype(kind))
+    return tuple(values)
 
 
 def arguments(module: Any, example: Any) -> tuple[Any, ...]:
@@ -68,13 +77,18 @@ def arguments(module: Any, example: Any) -> tuple[Any, ...]:
     return (_tensor(example),)
 
 
+def tensors(values: Iterable[NDArray[Any]]) -> tuple[Any, ...]:
+    """Arrays as tensors."""
+    return tuple(_tensor(value) for value in values)
+
+
 def _tensor(value: Any) -> Any:
     import torch
 
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.ndarray):
-        value = torch.from_numpy(np.ascontiguousarray(value, np.float32 if value.dtype == np.float64 else None))
+        value = torch.from_numpy(np.ascontiguousarray(value, np.float32 if value.dtype == np.float64 else value.dtype))
     if not isinstance(value, torch.Tensor):
         raise InputError(f"an example is made of tensors or arrays, not {type(value).__name__}")
     value = value.detach().cpu()
@@ -82,10 +96,15 @@ def _tensor(value: Any) -> Any:
 
 
 def batch(values: Sequence[Any], samples: int) -> tuple[Any, ...]:
-    """The same arguments with a batch of this many samples, repeated as needed."""
+    """The same arguments with a batch of this many samples; what repeats is rolled along its last axis, so that no two are alike."""
     import torch
 
-    return tuple(
-        value[torch.arange(samples) % len(value)] if isinstance(value, torch.Tensor) and value.ndim and len(value) else value
-        for value in values
-    )
+    def grown(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.ndim or not len(value):
+            return value
+        rows = [value[index % len(value)] for index in range(samples)]
+        if value.is_floating_point() and value.ndim > 1:
+            rows = [row.roll(index // len(value), -1) for index, row in enumerate(rows)]
+        return torch.stack(rows)
+
+    return tuple(grown(value) for value in values)
