@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from onnx_lrp.errors import ModelError
 
-__all__ = ["ZIP", "check_expansion", "members", "read_json"]
+__all__ = ["ZIP", "check_expansion", "members", "read", "read_json"]
 
 ZIP: Final = b"PK\x03\x04"
 """How a zip file starts."""
 _FREE: Final = 2**28
 """Members up to this size may be compressed as they like."""
-_EXPANSION: Final = 100
+_EXPANSION: Final = 20
 _JSON: Final = 2**28
 
 
@@ -51,15 +51,25 @@ def read_json(path: Path, member: str) -> Any:
         ModelError: It is missing, damaged, far too large, or not JSON.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(member).file_size > _JSON:
-                raise ModelError(f"{path}: {member} is refused: it is larger than {_JSON:,} bytes")
-            return json.loads(archive.read(member))
-    except ModelError:
-        raise
-    except KeyError:
-        raise ModelError(f"{path} has no {member}") from None
+        return json.loads(read(path, member))
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {member} is not JSON: {str(error)[:100]}") from None
-    except Exception as error:  # zipfile lets errors of zlib, lzma and struct through
+
+
+def read(path: Path, member: str, limit: int = _JSON) -> bytes:
+    """A member of a zip file.
+
+    Raises:
+        ModelError: It is missing, damaged, or larger than the limit.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = archive.getinfo(member).file_size
+            data = archive.read(member) if size <= limit else b""
+    except KeyError:
+        raise ModelError(f"{path} has no {member}") from None
+    except Exception as error:  # noqa: BLE001 - zipfile lets errors of zlib, lzma and struct through
         raise ModelError(f"{path}: {member} is damaged: {error}") from None
+    if size > limit:
+        raise ModelError(f"{path}: {member} is refused: it is larger than {limit:,} bytes")
+    return data

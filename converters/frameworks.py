@@ -43,7 +43,7 @@ def require(extra: str, *modules: str) -> Any:
     if missing:
         raise ModelError(f"this needs {' and '.join(missing)}, which is not installed: pip install 'onnx-lrp[{extra}]'")
     try:
-        return [importlib.import_module(module) for module in modules][0]
+        return next(importlib.import_module(module) for module in modules)
     except Exception as error:
         raise ModelError(f"{' and '.join(modules)} cannot be imported: {reason(error)}") from error
 

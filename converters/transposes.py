@@ -20,13 +20,61 @@ if TYPE_CHECKING:
 __all__ = ["fold_transposes"]
 
 _ELEMENTWISE: Final = frozenset(
-    """Abs Add And Cast Ceil Celu Clip Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity LeakyRelu Less
-    LessOrEqual Log Max Mean Min Mish Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Sigmoid Sign Softplus Softsign Sqrt Sub Sum Tanh
-    ThresholdedRelu Where""".split()
+    [
+        "Abs",
+        "Add",
+        "And",
+        "Cast",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Div",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Floor",
+        "Gelu",
+        "Greater",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Log",
+        "Max",
+        "Mean",
+        "Min",
+        "Mish",
+        "Mul",
+        "Neg",
+        "Not",
+        "Or",
+        "PRelu",
+        "Pow",
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Sub",
+        "Sum",
+        "Tanh",
+        "ThresholdedRelu",
+        "Where",
+    ]
 )
-_REDUCTIONS: Final = frozenset("ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceSumSquare".split())
-_ALONG_AXIS: Final = frozenset("Concat Softmax LogSoftmax Split".split())
-_LAST_AXIS: Final = frozenset("Softmax LogSoftmax".split())
+_REDUCTIONS: Final = frozenset(
+    ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare"]
+)
+_ALONG_AXIS: Final = frozenset(["Concat", "Softmax", "LogSoftmax", "Split"])
+_LAST_AXIS: Final = frozenset(["Softmax", "LogSoftmax"])
 
 Perm = tuple[int, ...]
 
@@ -152,7 +200,8 @@ class _Folder:
             self.written.add(tensor)
             source, perm = self.pending[tensor]
             kept = _kept(perm)
-            node = helper.make_node("Identity" if kept else "Transpose", [source], [tensor], name=self.node_names.get(tensor) or f"{tensor}/Transpose")
+            name = self.node_names.get(tensor) or f"{tensor}/Transpose"
+            node = helper.make_node("Identity" if kept else "Transpose", [source], [tensor], name=name)
             if not kept:
                 node.attribute.append(helper.make_attribute("perm", perm))
             self._append(node)

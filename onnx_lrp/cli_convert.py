@@ -19,7 +19,7 @@ class FlattenOrder(StrEnum):
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The model: a file or a folder.", show_default=False)],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="The model: a file, a folder, or module:function.", show_default=False)],
     to: Annotated[
         Path | None,
         typer.Option(
@@ -32,7 +32,12 @@ def convert(
     ] = None,
     kind: Annotated[
         str | None,
-        typer.Option("--from", metavar="KIND", help="lrp_toolbox or caffe. Default: what the content says.", rich_help_panel=_SOURCE),
+        typer.Option(
+            "--from",
+            metavar="KIND",
+            help="lrp_toolbox, caffe, pytorch or keras. Default: what the content says.",
+            rich_help_panel=_SOURCE,
+        ),
     ] = None,
     preprocess: Annotated[
         str | None,
@@ -44,9 +49,24 @@ def convert(
     ] = None,
     input_size: Annotated[
         str | None,
-        typer.Option(metavar="SIZES", help="The input's size without the batch, such as 32,32,1.", rich_help_panel=_SOURCE),
+        typer.Option(metavar="SIZES", help="lrp_toolbox, Caffe: the input's size without batch, such as 32,32,1.", rich_help_panel=_SOURCE),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(metavar="FILE", help="Caffe: the .caffemodel.", rich_help_panel=_SOURCE)] = None,
+    input_shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SHAPE",
+            help="PyTorch, Keras: an input's shape with the batch, such as 1,3,224,224 or 1,16:int64; again for each further input.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Caffe: the .caffemodel. PyTorch: the state dict for module:function. Keras: the .h5 for an architecture in JSON.",
+            rich_help_panel=_SOURCE,
+        ),
+    ] = None,
     mean: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Caffe: the mean picture, .binaryproto or .npy.", rich_help_panel=_SOURCE)
     ] = None,
@@ -66,9 +86,10 @@ def convert(
         bool, typer.Option("--relu-after-conv", help="lrp_toolbox: keras_txt files without their ReLUs.", rich_help_panel=_SOURCE)
     ] = False,
 ) -> None:
-    """Turn a model of lrp_toolbox (.txt, .nn, .mat) or Caffe (.prototxt) into ONNX, and compare both on the same input.
+    """Turn a model of PyTorch, Keras, lrp_toolbox or Caffe into ONNX, and compare both on the same input.
 
-    Nothing of a file is ever run. The order of the channels, the mean and the like go into the ONNX file; explain uses them.
+    Code within a file is never run; module:function is. The order of the channels, the mean and the like go into the ONNX file; explain
+    uses them.
 
     Example: onnx-lrp convert deploy.prototxt --weights net.caffemodel --mean mean.binaryproto -o net.onnx
     """
@@ -76,6 +97,7 @@ def convert(
 
     options = {
         "input_size": input_size and sizes(input_size),
+        "input_shape": input_shape,
         "weights": weights,
         "mean": mean,
         "flatten_order": flatten_order and flatten_order.value,

@@ -95,14 +95,12 @@ def check_weights(path: Path, where: str) -> int:
     total = elements = 0
     try:
         with h5py.File(path, "r") as file:
-            for name, dataset in _datasets(file, "", 0, set(), h5py, where):
-                if dataset.external or dataset.is_virtual:
-                    raise ModelError(f"{where} is refused: its {name!r} lies in another file")
+            for dataset in _datasets(file, "", 0, set(), where):
                 total += int(dataset.size or 0) * dataset.dtype.itemsize
                 elements += int(dataset.size or 0)
     except ModelError:
         raise
-    except Exception as error:  # h5py lets errors of every kind through
+    except Exception as error:  # noqa: BLE001 - h5py lets errors of every kind through
         raise ModelError(f"{where} is a broken HDF5 file: {str(error)[:150]}") from None
     size = path.stat().st_size
     if total > max(_FREE, _EXPANSION * size):
@@ -110,7 +108,9 @@ def check_weights(path: Path, where: str) -> int:
     return elements
 
 
-def _datasets(group: Any, path: str, depth: int, seen: set[Any], h5py: Any, where: str) -> Iterator[tuple[str, Any]]:
+def _datasets(group: Any, path: str, depth: int, seen: set[Any], where: str) -> Iterator[Any]:
+    import h5py
+
     if depth > _DEPTH:
         raise ModelError(f"{where} is nested too deeply")
     for name in group:
@@ -124,6 +124,8 @@ def _datasets(group: Any, path: str, depth: int, seen: set[Any], h5py: Any, wher
             continue
         seen.add(item.id)
         if isinstance(item, h5py.Group):
-            yield from _datasets(item, f"{path}{name}/", depth + 1, seen, h5py, where)
+            yield from _datasets(item, f"{path}{name}/", depth + 1, seen, where)
         elif isinstance(item, h5py.Dataset):
-            yield path + name, item
+            if item.external or item.is_virtual:
+                raise ModelError(f"{where} is refused: its {path + name!r} lies in another file")
+            yield item

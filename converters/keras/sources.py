@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any, Final
 
 from onnx_lrp.errors import InputError, ModelError
 
-from ..archives import ZIP, check_expansion, members
+from ..archives import ZIP, check_expansion, members, read
 from ..frameworks import installed, quiet, reason, require
 from .scan import check_config, check_weights, parse_config
 
@@ -24,7 +23,7 @@ _LONGEST: Final = 2**28
 
 
 def kind_of(path: Path, head: bytes) -> str | None:
-    """ "archive" (.keras), "hdf5", "json", "folder" (an unpacked .keras), "saved_model" or None, by the content."""
+    """The kind of a source by its content: "archive" (.keras), "hdf5", "json", "folder" (an unpacked .keras), "saved_model" or None."""
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
             return "saved_model"
@@ -114,16 +113,9 @@ def _archive(path: Path) -> Any:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         elements = _LONGEST
-        try:
-            with zipfile.ZipFile(path) as archive:
-                text = archive.read(_CONFIG) if archive.getinfo(_CONFIG).file_size <= _LONGEST else b""
-                if _WEIGHTS in archive.namelist():
-                    with (folder / _WEIGHTS).open("wb") as file:
-                        file.write(archive.read(_WEIGHTS))
-        except Exception as error:  # zipfile lets errors of zlib, lzma and struct through
-            raise ModelError(f"{path} is a damaged zip file: {error}") from None
-        config = parse_config(text, f"{path}: {_CONFIG}")
-        if (folder / _WEIGHTS).exists():
+        config = parse_config(read(path, _CONFIG), f"{path}: {_CONFIG}")
+        if _WEIGHTS in members(path):
+            (folder / _WEIGHTS).write_bytes(read(path, _WEIGHTS, 2**40))
             elements = check_weights(folder / _WEIGHTS, f"{path}: {_WEIGHTS}")
         check_config(config, str(path), elements)
         return _loaded(_named(path, folder, "model.keras"), str(path))
@@ -177,4 +169,3 @@ def _apart(path: Path, weights: Path | None) -> Any:
         except Exception as error:
             raise ModelError(f"{path} with {weights}: Keras {keras.__version__} cannot read this: {reason(error)}") from error
         return model
-

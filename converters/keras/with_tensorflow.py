@@ -28,8 +28,29 @@ _SAMPLES: Final = 3
 _LARGEST: Final = 2**31 - 1
 _SIGNATURE: Final = "serving_default"
 _REACHES_OUT: Final = frozenset(
-    """ReadFile WriteFile PyFunc PyFuncStateless EagerPyFunc Save SaveSlices SaveV2 MergeV2Checkpoints MatchingFiles PrintV2 LoadDataset
-    SaveDataset SaveDatasetV2 DatasetToTFRecord DebugIdentity DebugIdentityV2 WriteGraphSummary RpcCall RpcClient RpcServer""".split()
+    [
+        "ReadFile",
+        "WriteFile",
+        "PyFunc",
+        "PyFuncStateless",
+        "EagerPyFunc",
+        "Save",
+        "SaveSlices",
+        "SaveV2",
+        "MergeV2Checkpoints",
+        "MatchingFiles",
+        "PrintV2",
+        "LoadDataset",
+        "SaveDataset",
+        "SaveDatasetV2",
+        "DatasetToTFRecord",
+        "DebugIdentity",
+        "DebugIdentityV2",
+        "WriteGraphSummary",
+        "RpcCall",
+        "RpcClient",
+        "RpcServer",
+    ]
 )
 """Operators of TensorFlow that write files or run other code; those that restore weights (RestoreV2) are part of every SavedModel."""
 
@@ -54,7 +75,22 @@ def convert_model(model: Any, feeds: Mapping[str, NDArray[Any]], where: Path, me
     with quiet():
         result = model(list(feeds.values()) if len(feeds) > 1 else next(iter(feeds.values())), training=False)
     values = [np.asarray(value) for value in tf.nest.flatten(result)]
+    names = [str(name) for name in getattr(model, "output_names", None) or []]
+    if len(names) == len(made.graph.output):  # tf2onnx calls them Identity:0
+        for output, name in zip(made.graph.output, names, strict=True):
+            _rename(made.graph, output.name, name)
     return _compared(made, feeds, values, where, "Keras (with TensorFlow)", metadata)
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    if any(new in (*node.input, *node.output) for node in graph.node):
+        return
+    for node in graph.node:
+        for tensors in (node.input, node.output):
+            tensors[:] = [new if tensor == old else tensor for tensor in tensors]
+    for output in graph.output:
+        if output.name == old:
+            output.name = new
 
 
 def convert_saved_model(path: Path, shapes: Iterable[str | Sequence[int]] | str | None) -> Conversion:

@@ -11,7 +11,7 @@ import torch
 __all__ = ["Flat", "named_layers"]
 
 
-class _Named(torch.nn.Module):
+class _Named(torch.nn.Module):  # type: ignore[misc]
     """What a layer does. PyTorch's exporter writes the names of modules into the nodes, and Keras's layers do not show up as modules."""
 
     def __init__(self, call: Any) -> None:
@@ -22,7 +22,7 @@ class _Named(torch.nn.Module):
         return self._call(*args, **kwargs)
 
 
-class Flat(torch.nn.Module):
+class Flat(torch.nn.Module):  # type: ignore[misc]
     """A model that takes its inputs one by one and returns its outputs by name."""
 
     def __init__(self, model: Any, output_names: Sequence[str]) -> None:
@@ -30,7 +30,8 @@ class Flat(torch.nn.Module):
         self._model = [model]  # in a list: no part of this module, else every weight would be there twice
         self._output_names = list(output_names)
 
-    def forward(self, *inputs: Any) -> Any:
+    def forward(self, *inputs: Any) -> dict[str, Any]:
+        """The outputs by name."""
         result = self._model[0](inputs[0] if len(inputs) == 1 else list(inputs))
         values = list(_leaves(result))
         names = self._output_names if len(self._output_names) == len(values) else [f"output_{index}" for index in range(len(values))]
@@ -76,4 +77,4 @@ def _name(parent: torch.nn.Module, model: Any, patched: list[Any]) -> None:
 
 
 def _through(part: torch.nn.Module) -> Any:
-    return lambda *args, **kwargs: part(*args, **kwargs)
+    return part

@@ -15,8 +15,8 @@ from onnx_lrp.metadata import recorded
 
 from ..conversion import Activation, Conversion, checked
 from ..frameworks import quiet, reason, require
-from .export import Exported, as_array, evaluating, export, inner, outputs
 from ..inputs import arguments, batch, parse, random, tensors
+from .export import Exported, as_array, evaluating, export, inner, outputs
 from .sources import Source, kind_of, load
 
 __all__ = ["convert", "recognise"]
@@ -200,6 +200,8 @@ def compared(
             layers = [layer for layer in inner(made.program, values) if layer.tensor in known]
             checked(model, where, kind, feeds, [*layers, *final], said)
         raise
+    except InputError as error:  # a number that depends on the batch got stuck in the model
+        raise ModelError(f"{where}: its ONNX form does not run on a batch of {_SAMPLES}: {error}") from error
 
 
 def _input_names(found: Source, values: Sequence[Any]) -> list[str]:

@@ -82,7 +82,14 @@ def _leaves(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def export(
-    module: Any, example: tuple[Any, ...], input_names: Sequence[str], output_names: Sequence[str], where: str, *, fixed: bool, script: bool = False
+    module: Any,
+    example: tuple[Any, ...],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    where: str,
+    *,
+    fixed: bool,
+    script: bool = False,
 ) -> Exported:
     """Export a module that is in evaluation mode.
 
@@ -106,7 +113,7 @@ def export(
             with quiet():
                 found = way(module, arguments, list(input_names), list(output_names), fixed=fixed)
             _tidy(found.model)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - exporters fail with anything
             errors.append(reason(error))
             continue
         if not fixed and found.samples is not None:
@@ -166,7 +173,9 @@ def _by_trace(module: Any, arguments: tuple[Any, ...], input_names: list[str], o
         )
     notes = []
     if any(issubclass(warning.category, torch.jit.TracerWarning) for warning in told):
-        notes = ["the code depends on values (an if, a loop, a number taken from a tensor): the ONNX model has what happened with the example"]
+        notes = [
+            "the code depends on values (an if, a loop, a number taken from a tensor): the ONNX model has what happened with the example"
+        ]
     return Exported(onnx.load_from_string(file.getvalue()), None, None, notes)
 
 
@@ -208,7 +217,7 @@ def _tidy(model: onnx.ModelProto) -> None:
 
 
 def _scope(text: str) -> str:
-    """ "['', 'layer1', 'layer1.0', 'layer1.0.conv', 'conv2d_3']" -> "/layer1/layer1.0/conv", as the older exporter writes it."""
+    """The modules of a node as the older exporter writes them: ["", "block", "block.0", "block.0.conv", "conv2d_3"] -> /block/block.0/conv."""
     path, before = "", ""
     for name in ast.literal_eval(text)[1:-1]:
         part = name.removeprefix(before + ".") if before else name
@@ -223,7 +232,7 @@ def inner(program: Any, example: tuple[Any, ...]) -> list[Activation]:
 
     seen: list[Activation] = []
 
-    class Recorder(torch.fx.Interpreter):
+    class Recorder(torch.fx.Interpreter):  # type: ignore[misc]
         def run_node(self, n: Any) -> Any:
             value = super().run_node(n)
             if n.op == "call_function" and isinstance(value, torch.Tensor):

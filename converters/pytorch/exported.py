@@ -41,11 +41,54 @@ _ALLOWED: Final = {
 }
 _CALL: Final = re.compile(r"([A-Za-z_]\w*)\s*\(")
 _CALLS: Final = frozenset(
-    "Symbol Integer Float Rational Abs Max Min Mod Eq Ne Lt Le Gt Ge And Or Not Pow Add Mul floor ceiling Piecewise FloorDiv ModularIndexing "
-    "Where PythonMod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift PowByNatural FloatPow FloatTrueDiv IntTrueDiv TruncToFloat TruncToInt "
-    "RoundToInt RoundDecimal ToFloat Identity IsNonOverlappingAndDenseIndicator".split()
+    [
+        "Symbol",
+        "Integer",
+        "Float",
+        "Rational",
+        "Abs",
+        "Max",
+        "Min",
+        "Mod",
+        "Eq",
+        "Ne",
+        "Lt",
+        "Le",
+        "Gt",
+        "Ge",
+        "And",
+        "Or",
+        "Not",
+        "Pow",
+        "Add",
+        "Mul",
+        "floor",
+        "ceiling",
+        "Piecewise",
+        "FloorDiv",
+        "ModularIndexing",
+        "Where",
+        "PythonMod",
+        "CleanDiv",
+        "CeilToInt",
+        "FloorToInt",
+        "CeilDiv",
+        "LShift",
+        "RShift",
+        "PowByNatural",
+        "FloatPow",
+        "FloatTrueDiv",
+        "IntTrueDiv",
+        "TruncToFloat",
+        "TruncToInt",
+        "RoundToInt",
+        "RoundDecimal",
+        "ToFloat",
+        "Identity",
+        "IsNonOverlappingAndDenseIndicator",
+    ]
 )
-_UNUSUAL: Final = re.compile(r"__|\.\s*[A-Za-z_]|\)\s*\(|\d{20}|\*\*\s*(?!\d\b)|(\*\*.*){4}")
+_UNUSUAL: Final = re.compile(r"__|\.\s*[A-Za-z_]|\)\s*\(|\d{20}|\*\*\s*(?!\d\b)|\*\*\s*\d\s*\*\*|(\*\*.*){4}")
 """Attributes, calls of results, and powers that take for ever."""
 _DEPTH: Final = 200
 

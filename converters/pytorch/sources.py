@@ -43,7 +43,7 @@ class Source:
 
 
 def kind_of(path: Path, head: bytes) -> str | None:
-    """ "exported", "script", "pickle", "factory" (module:function) or None, by the content."""
+    """The kind of a source by its content: "exported", "script", "pickle", "factory" (module:function) or None."""
     if not path.exists():
         return "factory" if _FACTORY.fullmatch(str(path)) else None
     if not path.is_file():
@@ -112,11 +112,8 @@ def _made(path: Path) -> Any:
     match = _FACTORY.fullmatch(str(path))
     if match is None:
         raise ModelError(f"{path} is not module:function")
-    name = match["name"]
     try:
-        found = getattr(_imported(match["module"]), name, None)
-        if found is None:
-            raise InputError(f"{match['module']} has no {name!r}")
+        found = getattr(_imported(match["module"]), match["name"])
         module = found if isinstance(found, torch.nn.Module) or not callable(found) else found()
     except InputError:
         raise
