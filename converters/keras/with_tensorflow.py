@@ -17,6 +17,7 @@ from onnx_lrp.graph.opset import OPSET
 from ..conversion import Activation, Conversion, checked
 from ..frameworks import quiet, reason, require
 from ..inputs import parse, random
+from ..padding import keep_zeros
 from ..transposes import fold_transposes
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ def _compared(
     model: onnx.ModelProto, feeds: Mapping[str, Any], values: Sequence[Any], where: Path, kind: str, metadata: Mapping[str, str]
 ) -> Conversion:
     model = fold_transposes(model)
+    keep_zeros(model)
     model.ir_version = IR_VERSION
     for tensor in (*model.graph.input, *model.graph.output):
         if tensor.type.tensor_type.shape.dim:

@@ -23,6 +23,7 @@ from onnx_lrp.graph.opset import OPSET
 from ..conversion import Activation
 from ..frameworks import quiet, reason
 from ..inputs import batch
+from ..padding import keep_zeros
 
 __all__ = ["Exported", "evaluating", "export", "outputs"]
 
@@ -113,6 +114,7 @@ def export(
             with quiet():
                 found = way(module, arguments, list(input_names), list(output_names), fixed=fixed)
             _tidy(found.model)
+            keep_zeros(found.model)
         except Exception as error:  # noqa: BLE001 - exporters fail with anything
             errors.append(reason(error))
             continue
