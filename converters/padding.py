@@ -1,8 +1,8 @@
 """Keep zeros around a picture that a maximum is taken over.
 
-onnxruntime moves a constant Pad of 0 into the MaxPool behind it, whose own padding counts as minus infinity: where all values of a window are
-negative, as in networks that pool before an activation, the maximum is then another one. Padding with the smallest normal number, 1.2e-38,
-stops that, and is 0 for every purpose.
+onnxruntime moves a constant Pad of 0 into the MaxPool behind it, whose own padding counts as minus infinity: where all values of a window
+are negative, as in networks that pool before an activation, the maximum is then another one. Padding with the smallest normal number,
+1.2e-38, stops that, and is 0 for every purpose.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def keras_nets() -> dict[str, Any]:
         for _ in range(2):
             y = layers.Conv2D(4, 3, padding="same", dilation_rate=2)(layers.Activation("relu")(layers.BatchNormalization()(x)))
             x = layers.Concatenate()([x, layers.LeakyReLU()(y)])
-        x = layers.AveragePooling2D()(layers.Cropping2D(1)(x))
+        x = layers.AveragePooling2D(2)(layers.Cropping2D(1)(x))
         x = layers.UpSampling2D(2)(layers.PReLU(shared_axes=[1, 2])(x))
         x = layers.add([layers.Conv2D(6, 1)(x), layers.SeparableConv2D(6, 3, padding="same")(x)])
         return keras.Model(given, layers.Dense(3, activation="tanh")(layers.Flatten()(x)), name="dense")

@@ -13,7 +13,7 @@ from onnx_lrp.metadata import PREPROCESS, recorded
 from ..conversion import Conversion
 from ..frameworks import quiet, reason, require
 from ..inputs import Shape, parse, random, tensors
-from .sources import kind_of, load, use_keras
+from .sources import kind_of, load, output_names, use_keras
 
 __all__ = ["convert", "recognise"]
 
@@ -121,7 +121,7 @@ def _with_torch(model: Any, feeds: dict[str, Any], where: Path, metadata: dict[s
     from ..transposes import fold_transposes
     from .with_torch import Flat, named_layers
 
-    flat = Flat(model, [str(name) for name in getattr(model, "output_names", None) or []])
+    flat = Flat(model, output_names(model))
     values = tensors(feeds.values())
     with torch.no_grad():
         try:

@@ -14,7 +14,7 @@ from ..archives import ZIP, check_expansion, members, read
 from ..frameworks import installed, quiet, reason, require
 from .scan import check_config, check_weights, parse_config
 
-__all__ = ["kind_of", "load", "use_keras"]
+__all__ = ["kind_of", "load", "output_names", "use_keras"]
 
 _HDF5: Final = b"\x89HDF\r\n\x1a\n"
 _CONFIG: Final = "config.json"
@@ -50,6 +50,14 @@ def use_keras() -> Any:
     if not hasattr(keras, "export") and int(keras.__version__.split(".")[0]) < 3:
         raise ModelError(f"this needs Keras 3, not {keras.__version__}: pip install 'onnx-lrp[keras]'")
     return keras
+
+
+def output_names(model: Any) -> list[str]:
+    """The names of the layers that give a model's outputs; none if they are not known."""
+    names = getattr(model, "output_names", None)
+    if names is None and type(model).__name__ == "Sequential":
+        names = [model.layers[-1].name]
+    return [str(name) for name in names or []]
 
 
 def load(path: Path, weights: Path | None) -> Any:

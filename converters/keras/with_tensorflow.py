@@ -19,6 +19,7 @@ from ..frameworks import quiet, reason, require
 from ..inputs import parse, random
 from ..padding import keep_zeros
 from ..transposes import fold_transposes
+from .sources import output_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def convert_model(model: Any, feeds: Mapping[str, NDArray[Any]], where: Path, me
     with quiet():
         result = model(list(feeds.values()) if len(feeds) > 1 else next(iter(feeds.values())), training=False)
     values = [np.asarray(value) for value in tf.nest.flatten(result)]
-    names = [str(name) for name in getattr(model, "output_names", None) or []]
+    names = output_names(model)
     if len(names) == len(made.graph.output):  # tf2onnx calls them Identity:0
         for output, name in zip(made.graph.output, names, strict=True):
             _rename(made.graph, output.name, name)

@@ -16,6 +16,7 @@ from onnx_lrp.metadata import recorded
 from ..conversion import Activation, Conversion, checked
 from ..frameworks import quiet, reason, require
 from ..inputs import arguments, batch, parse, random, tensors
+from ..padding import keep_zeros
 from .export import Exported, as_array, evaluating, export, inner, outputs
 from .sources import Source, kind_of, load
 
@@ -174,6 +175,7 @@ def compared(
         ModelError: They differ.
     """
     model = made.model
+    keep_zeros(model)
     for key, value in metadata.items():
         model.metadata_props.add(key=key, value=value)
     used = {value.name for value in model.graph.input}

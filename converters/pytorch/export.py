@@ -23,7 +23,6 @@ from onnx_lrp.graph.opset import OPSET
 from ..conversion import Activation
 from ..frameworks import quiet, reason
 from ..inputs import batch
-from ..padding import keep_zeros
 
 __all__ = ["Exported", "evaluating", "export", "outputs"]
 
@@ -114,7 +113,6 @@ def export(
             with quiet():
                 found = way(module, arguments, list(input_names), list(output_names), fixed=fixed)
             _tidy(found.model)
-            keep_zeros(found.model)
         except Exception as error:  # noqa: BLE001 - exporters fail with anything
             errors.append(reason(error))
             continue
@@ -219,7 +217,7 @@ def _tidy(model: onnx.ModelProto) -> None:
 
 
 def _scope(text: str) -> str:
-    """The modules of a node as the older exporter writes them: ["", "block", "block.0", "block.0.conv", "conv2d_3"] -> /block/block.0/conv."""
+    """A node's modules as the older exporter writes them: "", "block", "block.0", "block.0.conv", "conv2d_3" -> /block/block.0/conv."""
     path, before = "", ""
     for name in ast.literal_eval(text)[1:-1]:
         part = name.removeprefix(before + ".") if before else name
