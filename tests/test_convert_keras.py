@@ -46,7 +46,7 @@ def check_same(model: Any, converted: Any, scale: float = 1.0) -> list[np.ndarra
     return inputs
 
 
-@pytest.mark.parametrize(("name", "transposes"), [("plain", 2), ("squeeze", 1), ("dense", 2), ("up", 2), ("two", 1)])
+@pytest.mark.parametrize(("name", "transposes"), [("plain", 2), ("squeeze", 1), ("dense", 4), ("up", 2), ("two", 1)])
 def test_models_keep_their_outputs_and_lose_their_transposes(name: str, transposes: int) -> None:
     model = shake_keras(keras_nets()[name]())
     conversion = convert(model)
