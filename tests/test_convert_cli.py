@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from caffe_nets import SMALL, SMALL_FEATURES, random_weights, save_mean
+from frameworks import need
 from models import build, op
 from PIL import Image
 
@@ -150,7 +151,7 @@ def check_file_list(folder, run, options) -> None:
 
 ERRORS = [
     ("convert none.txt", "no such file: none.txt"),
-    ("convert photo.png", "photo.png is not recognised as a model of lrp_toolbox"),
+    ("convert photo.png", "photo.png is not recognised as a model of PyTorch, lrp_toolbox, Caffe, Keras"),
     ("convert toolbox.txt --from kaffe", "unknown kind of source 'kaffe'; did you mean 'caffe'?"),
     ("convert toolbox.txt --from caffe", "toolbox.txt is not the description of a Caffe network"),
     ("convert toolbox.txt --weights net.caffemodel", "a source of lrp_toolbox takes no option 'weights'"),
@@ -230,8 +231,19 @@ def test_what_the_metadata_leaves_open_is_guessed(fields, shape, expected, guess
     assert bool(note) == guess
 
 
-@pytest.mark.parametrize(("script", "picture"), [("convert_lrp_toolbox", "lrp_toolbox.png"), ("convert_caffe", "caffe.png")])
-def test_examples(tmp_path, monkeypatch, capsys, script, picture) -> None:
+@pytest.mark.parametrize(
+    ("script", "picture", "modules"),
+    [
+        ("convert_lrp_toolbox", "lrp_toolbox.png", []),
+        ("convert_caffe", "caffe.png", []),
+        ("convert_pytorch", "pytorch.png", ["torch", "onnxscript"]),
+        ("convert_keras", "keras.png", ["keras", "h5py", "torch", "onnxscript"]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:keras", "ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")
+def test_examples(tmp_path, monkeypatch, capsys, script, picture, modules) -> None:
+    need(*modules)
     path = str(ROOT / "examples" / f"{script}.py")
     monkeypatch.setattr(sys, "argv", [path, "-o", str(tmp_path / "out")])
     runpy.run_path(path, run_name="__main__")

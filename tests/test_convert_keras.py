@@ -60,12 +60,14 @@ def test_models_keep_their_outputs_and_lose_their_transposes(name: str, transpos
         assert explainer.explain(inputs[0]).relevance.shape == inputs[0].shape
 
 
-def test_mobilenet() -> None:
-    model = shake_keras(keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, weights=None, classes=7, classifier_activation=None))
+def test_half_a_mobilenet() -> None:
+    whole = keras.applications.MobileNetV2((64, 64, 3), alpha=0.35, weights=None)
+    x = keras.layers.GlobalAveragePooling2D()(whole.get_layer("block_6_project_BN").output)
+    model = shake_keras(keras.Model(whole.input, keras.layers.Dense(7)(x)))
     conversion = convert(model)
     check_same(model, conversion.model)
     kinds = Counter(node.op_type for node in conversion.model.graph.node)
-    assert (kinds["Conv"], kinds["Transpose"], kinds["Identity"]) == (52, 1, 0)
+    assert (kinds["Conv"], kinds["Transpose"], kinds["Identity"]) == (20, 1, 0)
     assert onnx_lrp.Explainer(conversion.model, threads=1).plan.coverage == 1.0
 
 
@@ -93,7 +95,7 @@ def test_nodes_are_named_after_layers_and_the_model_is_left_as_it_is() -> None:
     assert "/scores/Softmax" in names
     assert [layer.__dict__.keys() for layer in model.layers] == [state.keys() for state in before]
     inner = [node.name for node in convert(keras_nets()["two"]()).model.graph.node]
-    assert any(name.startswith("/inner/row/") or name.startswith("/inner/inner.row/") for name in inner)
+    assert any(name.startswith("/inner/row/") for name in inner)
 
 
 def test_the_layout_and_layers_that_scale_travel() -> None:

@@ -115,7 +115,12 @@ def test_a_pooled_vector_becomes_a_picture_without_a_transpose() -> None:
 
 
 def test_transposed_weights_are_computed() -> None:
-    nodes = [op("Reshape", "k s", "r"), op("Transpose", "r", "w", perm=[3, 2, 0, 1]), op("Transpose", "x", "a", perm=FIRST), op("Conv", "a w", "b")]
+    nodes = [
+        op("Reshape", "k s", "r"),
+        op("Transpose", "r", "w", perm=[3, 2, 0, 1]),
+        op("Transpose", "x", "a", perm=FIRST),
+        op("Conv", "a w", "b"),
+    ]
     nodes += [op("Transpose", "b", "out", perm=LAST)]
     check(make(nodes, {"k": RNG.standard_normal((3, 3, 3, 4)).astype(np.float32), "s": [3, 3, 3, 4]}), 2)
 

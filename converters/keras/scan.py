@@ -51,7 +51,7 @@ def check_config(config: Any, where: str, elements: int) -> None:
     """
     for part, layer in _parts(config, "", 0, where):
         kind = part.get("class_name")
-        if kind in _CODE:
+        if isinstance(kind, str) and kind in _CODE:
             raise ModelError(f"{where}: layer {layer!r} is a {kind}, which holds code that a file may not run here: {_OUT}")
         module = part.get("module") if isinstance(kind, str) else None
         if isinstance(module, str) and module.split(".")[0] not in ("keras", "builtins"):

@@ -134,9 +134,12 @@ def _hdf5(path: Path) -> Any:
     import h5py
 
     elements = check_weights(path, str(path))
-    with h5py.File(path, "r") as file:
-        config = file.attrs.get("model_config")
-    if config is None:
+    try:
+        with h5py.File(path, "r") as file:
+            config = file.attrs.get("model_config")
+    except Exception as error:  # noqa: BLE001 - h5py lets errors of every kind through
+        raise ModelError(f"{path} is a broken HDF5 file: {reason(error)}") from None
+    if not isinstance(config, (str, bytes)):
         raise InputError(f"{path} has weights alone: give the architecture, a .json file, as the source, and this with --weights")
     check_config(parse_config(config, f"{path}: model_config"), str(path), elements)
     with tempfile.TemporaryDirectory() as name:
