@@ -20,8 +20,9 @@ __all__ = ["CONVERTERS", "Converter", "convert", "find"]
 class Converter:
     """One source format, in a module of this package that is imported when it is needed.
 
-    The module has two functions: `recognise(path, head) -> bool` tells by the content (its first bytes, `head`; empty for a folder
-    and for what is no file, such as module:function) whether a path is of this format, and `convert(path, *, ...) -> Conversion` converts it; its keyword-only arguments are the options.
+    The module has two functions: `recognise(path, head) -> bool` tells by the content (its first bytes, `head`; empty for a folder and for
+    module:function) whether a path is of this format, and `convert(path, *, ...) -> Conversion` converts it; its keyword-only arguments
+    are the options.
     """
 
     name: str

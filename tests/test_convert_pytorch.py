@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 import onnx_lrp
 from onnx_lrp.converters import convert as convert_any
-from onnx_lrp.converters import pytorch
+from onnx_lrp.converters import frameworks, pytorch
 from onnx_lrp.converters.pytorch import convert
 from onnx_lrp.errors import InputError, ModelError
 from onnx_lrp.interpreter import Interpreter
@@ -296,3 +296,14 @@ def test_pickles_in_an_exported_program_are_restricted(files: Path, monkeypatch:
     with pytest.raises(ModelError, match="cannot read this exported program"):
         convert_any("open.pt2")
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("source", ["model.keras", "open.pt2"])
+def test_a_missing_framework_is_one_line(files: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    with zipfile.ZipFile("model.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", "")
+    monkeypatch.setattr(frameworks, "installed", lambda _: False)
+    extra = "keras" if source == "model.keras" else "pytorch"
+    with pytest.raises(ModelError, match=rf"is not installed: pip install 'onnx-lrp\[{extra}\]'"):
+        convert_any(source)
