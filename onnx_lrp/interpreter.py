@@ -37,6 +37,11 @@ PREPACK_LIMIT = 256 * 2**20
 """With more bytes of weights, onnxruntime's repacked copies (one for each reader) cost more memory than they save time."""
 
 
+DISABLED = ["Pad_Fusion"]
+"""Optimisers of onnxruntime that change results: this one moves a Pad with zeros into MaxPool, which pads with minus infinity (seen in
+1.31). Where padding can be merged exactly, the canonical rewrites have done so."""
+
+
 def _runtime() -> Any:
     """Imports onnxruntime, and says how to mend the one common broken installation."""
     try:
@@ -153,7 +158,9 @@ class Interpreter:
             values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in large.values()]
             options.add_external_initializers(list(large), values)
         try:
-            self.session = runtime.InferenceSession(model.SerializeToString(), options, providers=list(providers))
+            self.session = runtime.InferenceSession(
+                model.SerializeToString(), options, providers=list(providers), disabled_optimizers=DISABLED
+            )
         except Exception as error:
             raise ModelError(f"onnxruntime refuses the model: {_plain(error)}") from error
         if is_cuda(providers) and self.session.get_providers()[0] != "CUDAExecutionProvider":

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from models import build, op
 from onnx import TensorProto, helper, numpy_helper
 
 import onnx_lrp
@@ -348,3 +349,18 @@ def test_overflow_names_the_node() -> None:
     )
     with pytest.raises(onnx_lrp.ModelError, match="'too_much'"):
         onnx_lrp.explain(model, np.array([[1000.0, 1.0]]), composite="epsilon")
+
+
+def test_zeros_padded_before_a_maximum_count() -> None:
+    """onnxruntime's own optimiser would lose them."""
+    nodes = [
+        op("Pad", "x pads", "padded"),
+        op("MaxPool", "padded", "pooled", kernel_shape=[3, 3], strides=[2, 2]),
+        op("Flatten", "pooled", "y"),
+    ]
+    model = build(nodes, {"x": ("N", 2, 5, 5)}, constants={"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])})
+    x = -np.ones((1, 2, 5, 5), np.float32)
+    explanation = onnx_lrp.explain(model, x, target=4, composite="epsilon", providers="cpu")
+    expected = np.tile([[0, 0, 0], [0, -1, 0], [0, 0, 0]], (2, 1, 1)).reshape(1, -1)
+    np.testing.assert_array_equal(explanation.output, expected)
+    assert explanation.relevance.sum() == -1
