@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 from pathlib import Path
 
@@ -10,9 +12,11 @@ import pytest
 from caffe_nets import SMALL, SMALL_FEATURES, random_weights, write
 
 import onnx_lrp
+from onnx_lrp import COMPOSITES
 from onnx_lrp.commands.caffe_config import CaffeConfig, class_target, parse_config, parse_file_list
 from onnx_lrp.converters import convert
 from onnx_lrp.errors import InputError
+from onnx_lrp.metadata import CAFFE
 
 RNG = np.random.default_rng(0)
 
@@ -50,6 +54,8 @@ NUMBERED = [
         ({"auxiliaryvariable_maxlayerindexforflatdistinconv": 3}, ("caffe_102", {"epsilon": 0.5, "beta": 2, "low_layers": 2}), "f2", []),
         ({"relpropformulatype": 0}, ("caffe_0", {"epsilon": 0.5}), "f2", []),
         ({"relpropformulatype": 2, "lastlayerindex": -1}, ("caffe_2", {"beta": 2}), "f2", []),
+        ({"relpropformulatype": 6}, ("caffe_6", {"beta": 2, "lower_layers": 4}), "f2", []),
+        ({"relpropformulatype": 22}, ("caffe_22", {"lower_layers": 4}), "f2", []),
         ({"relpropformulatype": 11, "lastlayerindex": 4}, ("caffe_11", {}), "f1", []),
         ({"relpropformulatype": 56, "firstlayerindex": 3}, ("caffe_56", {"epsilon": 0.5, "low_layers": 0}), "f2", ["r1"]),
     ],
@@ -70,7 +76,7 @@ def test_configurations(tmp_path, values, composite, output, record) -> None:
         ({"epsstab": -1}, "epsstab must be a number from 0 on"),
         ({"alphabeta_beta": "nan"}, "alphabeta_beta must be a number from 0 on"),
         ({"relpropformulatype": 1.5}, "relpropformulatype: '1.5' is not a whole number"),
-        ({"relpropformulatype": 22}, "relpropformulatype 22 is not supported"),
+        ({"relpropformulatype": 23}, "relpropformulatype 23 is not supported"),
         ({"lastlayerindex": 7}, "lastlayerindex 7: the network has no such layer"),
         ({"lastlayerindex": -3}, "lastlayerindex -3: the network has no such layer"),
         ({"firstlayerindex": -1}, "firstlayerindex -1: the network has no such layer"),
@@ -86,6 +92,19 @@ def test_wrong_configurations(tmp_path, values, message) -> None:
 
     with pytest.raises(InputError, match=re.escape(message)):
         use()
+
+
+def test_layer_15_of_alexnet_is_the_default(shared_data, tmp_path) -> None:
+    """Formulas that change at layer 15 do so where the composites do without being told: fc6 is the last of the lower layers."""
+    text = (shared_data / "caffe" / "alexnet_deploy.prototxt").read_text().replace("4096", "16")
+    source, weights = write(tmp_path, text, random_weights(text, {"fc6": 9216}))
+    metadata = {entry.key: entry.value for entry in convert(source, weights=weights).model.metadata_props}
+    layers = json.loads(metadata[CAFFE])
+    assert layers[15][0] == "fc6"
+    for formula in (6, 8, 18, 22):
+        (tmp_path / "c.txt").write_text(config_text(relpropformulatype=formula))
+        name, options = parse_config(tmp_path / "c.txt").composite(layers)
+        assert options["lower_layers"] == inspect.signature(COMPOSITES[name]).parameters["lower_layers"].default == 6
 
 
 def test_five_classes_together_are_the_sum_of_five(tmp_path) -> None:

@@ -72,7 +72,8 @@ def rules_of(model: onnx.ModelProto, composite: str, **options: Any) -> dict[str
 
 AB1, AB2 = AlphaBeta(1.0, 0.0), AlphaBeta(2.0, 1.0)
 ZP = ZPlus(bias="ignore")
-EXACT1, EXACT3 = AlphaBeta(1.0, 0.0, 0.0), AlphaBeta(3.0, 2.0, 0.0)
+EXACT1, EXACT2, EXACT3 = AlphaBeta(1.0, 0.0, 0.0), AlphaBeta(2.0, 1.0, 0.0), AlphaBeta(3.0, 2.0, 0.0)
+CAFFE_BOX = ZBox(-1.0, 2.0, 1e-10)
 FLAT, SQUARE, E = Flat(0.0), WSquare(0.0), Epsilon(1e-10)
 LAYERS: list[tuple[str, dict[str, Any], tuple[Rule, Rule, Rule]]] = [
     ("zero", {}, (Zero(), Zero(), Zero())),
@@ -93,6 +94,14 @@ LAYERS: list[tuple[str, dict[str, Any], tuple[Rule, Rule, Rule]]] = [
     ("deep_taylor_bounded", BOX, (ZBox(-1.0, 2.0), ZP, ZP)),
     ("caffe_0", {}, (E, E, E)),
     ("caffe_2", {"beta": 2.0}, (EXACT3, EXACT3, EXACT3)),
+    ("caffe_6", BOX | {"beta": 2.0}, (CAFFE_BOX, EXACT3, EXACT2)),
+    ("caffe_6", BOX | {"beta": 2.0, "lower_layers": 2}, (CAFFE_BOX, EXACT3, EXACT1)),
+    ("caffe_8", BOX | {"epsilon": 0.5, "lower_layers": 3}, (CAFFE_BOX, Epsilon(0.5), EXACT2)),
+    ("caffe_8", BOX | {"lower_layers": 0}, (CAFFE_BOX, E, EXACT1)),
+    ("caffe_18", BOX | {"lower_layers": 1}, (CAFFE_BOX, EXACT1, EXACT1)),
+    ("caffe_18", BOX | {"lower_layers": 2}, (CAFFE_BOX, EXACT2, EXACT1)),
+    ("caffe_22", {"lower_layers": 1}, (EXACT2, EXACT1, EXACT1)),
+    ("caffe_22", {}, (EXACT2, EXACT2, EXACT2)),
     ("caffe_54", {"epsilon": 0.5}, (FLAT, Epsilon(0.5), Epsilon(0.5))),
     ("caffe_56", {"low_layers": 2}, (SQUARE, SQUARE, E)),
     ("caffe_58", {}, (FLAT, EXACT1, EXACT1)),
@@ -243,7 +252,7 @@ lrp.flat lrp.alpha_beta lrp.alpha_2_beta_1 lrp.alpha_2_beta_1_IB lrp.alpha_1_bet
 lrp.sequential_preset_a lrp.sequential_preset_b lrp.sequential_preset_a_flat lrp.sequential_preset_b_flat
 lrp.sequential_preset_b_flat_until_idx""".split()
 ZENNIT = "EpsilonPlus EpsilonPlusFlat EpsilonAlpha2Beta1 EpsilonAlpha2Beta1Flat EpsilonGammaBox ExcitationBackprop BetaSmooth".split()
-CAFFE = [f"caffe_{number}" for number in (0, 2, 11, 26, 54, 56, 58, 60, 99, 100, 102, 104, 114, 166)]
+CAFFE = [f"caffe_{number}" for number in (0, 2, 6, 8, 11, 18, 22, 26, 54, 56, 58, 60, 99, 100, 102, 104, 114, 166)]
 
 
 RULES: dict[str, Rule] = {
@@ -298,6 +307,8 @@ def test_every_composite_has_a_family() -> None:
         ("deep_taylor.bounded", {}, "deep_taylor_bounded needs low= and high="),
         ("alpha_beta", {"alpha": 2.0, "beta": 2.0}, "alpha - beta is 1"),
         ("caffe_2", {"beta": -0.5}, "beta is a finite number >= 0"),
+        ("caffe_18", {"low": 0.0}, "caffe_18 needs low= and high="),
+        ("caffe_22", {"lower_layers": -1}, "number of lowest layers is an int >= 0, not -1"),
         ("caffe_102", {"low_layers": -1}, "number of lowest layers is an int >= 0, not -1"),
         ("sequential_preset_a_flat", {"flat_layers": 1.5}, "number of lowest layers is an int >= 0, not 1.5"),
         ("beta_smooth", {"beta": -1.0}, "beta is a finite number >= 0"),

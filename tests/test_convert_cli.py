@@ -128,6 +128,22 @@ def test_the_extensions_configuration(folder, run) -> None:
     assert "was not made by onnx-lrp convert from a Caffe network" in err
 
 
+def test_bounds_of_the_extensions_formulas_follow_from_the_mean(folder, run) -> None:
+    assert run("convert net.prototxt --weights net.caffemodel --mean mean.binaryproto")[0] == 0
+    values = {
+        "relpropformulatype": 18, "epsstab": 0.5, "alphabeta_beta": 1, "auxiliaryvariable_maxlayerindexforflatdistinconv": 0,
+        "lastlayerindex": -2, "firstlayerindex": 0,
+    }  # fmt: skip
+    Path("config.txt").write_text("".join(f"{key}\n{value}\n\n" for key, value in values.items()))
+    assert run("explain net.onnx photo.png --caffe-config config.txt")[::2] == (0, "")
+    with np.load("explanations/photo_relevance.npz") as file:
+        got, x = file["relevance"], file["input"]
+    low, high = (np.array([edge - mean for mean in (100, 110, 120)], np.float32)[:, None, None] for edge in (0, 255))
+    options = {"low": low, "high": high, "lower_layers": 4, "output": "fc", "providers": "cpu"}
+    expected = onnx_lrp.explain("net.onnx", x, composite="caffe_18", **options).relevance
+    assert np.allclose(got, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
+
+
 def check_file_list(folder, run, options) -> None:
     """Each file of a list is explained for its class, -2 for the five best together."""
     (folder / "lists").mkdir()

@@ -26,6 +26,8 @@ __all__ = ["CaffeConfig", "class_target", "configure", "parse_config", "parse_fi
 _WHOLE: Final = ("relpropformulatype", "lastlayerindex", "firstlayerindex", "auxiliaryvariable_maxlayerindexforflatdistinconv")
 _REAL: Final = ("epsstab", "alphabeta_beta")
 _WEIGHTED: Final = ("Convolution", "InnerProduct")
+_LOWER: Final = 15
+"""Formulas 6, 8, 18 and 22 change at this layer, whatever the network."""
 _LARGEST: Final = 2**20
 _TOGETHER: Final = 5
 
@@ -62,8 +64,8 @@ class CaffeConfig:
             raise InputError(
                 f"relpropformulatype {self.formula} is not supported (onnx-lrp composites lists the others as caffe_...)"
             ) from None
-        low = sum(word in _WEIGHTED for _, word, *_ in layers[: self.low + 1])
-        options = {"epsilon": self.epsilon, "beta": self.beta, "low_layers": low}
+        options = {"epsilon": self.epsilon, "beta": self.beta}
+        options |= {"low_layers": _weighted(layers, self.low), "lower_layers": _weighted(layers, _LOWER)}
         known = inspect.signature(kind).parameters
         return name, {option: value for option, value in options.items() if option in known}
 
@@ -92,6 +94,11 @@ class CaffeConfig:
         if not 0 <= self.first < len(layers):
             raise InputError(f"firstlayerindex {self.first}: the network has no such layer (it has {len(layers)})")
         return list(layers[self.first][2]) if self.first else []
+
+
+def _weighted(layers: list[Any], last: int) -> int:
+    """How many layers with weights there are, up to and with a layer."""
+    return sum(kind in _WEIGHTED for _, kind, *_ in layers[: last + 1])
 
 
 def parse_config(path: Path) -> CaffeConfig:

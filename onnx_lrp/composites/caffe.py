@@ -5,14 +5,20 @@ alpha is 1 + beta, and beta >= 0. The defaults of epsilon and beta are those of 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from onnx_lrp.composites.base import Layered, Maps, Stab
+from onnx_lrp.composites.base import Composite, Entry, Layered, Maps, Stab, base_map, box
 from onnx_lrp.composites.registry import alias, register
-from onnx_lrp.composites.selectors import lowest
+from onnx_lrp.composites.selectors import by_type, first, lowest
 from onnx_lrp.rules import AlphaBeta, Epsilon, Flat, Rule, WSquare
 
+if TYPE_CHECKING:
+    from onnx_lrp.graph import Array
+
 FAMILY = "Formulas of the Caffe extension of lrp_toolbox"
+
+CAFFENET = 6
+"""How many convolutions and dense layers CaffeNet and AlexNet have up to Caffe's layer 15: conv1 to conv5, and fc6, which is layer 15."""
 
 
 def _alpha_beta(beta: float, bias: Any) -> AlphaBeta:
@@ -122,6 +128,97 @@ class Caffe114(Layered):
     ):
         low = [(lowest(low_layers), _alpha_beta(beta, bias))]
         super().__init__(Epsilon(epsilon, bias), Epsilon(epsilon, bias), low, stabilizer, **maps)
+
+
+def _by_depth(lower_layers: int, bias: Any, *kinds: str) -> list[Entry]:
+    """AlphaBeta(2, 1) on the layers of these kinds among the lower ones, AlphaBeta(1, 0) on the others."""
+    return [(lowest(lower_layers) & by_type(*kinds), _alpha_beta(1.0, bias)), (by_type(*kinds), _alpha_beta(0.0, bias))]
+
+
+def _bounded(key: str, low: float | Array | None, high: float | Array | None, stabilizer: Stab, bias: Any) -> Entry:
+    return by_type("convolution") & first(), box(key, low, high, stabilizer, bias)
+
+
+@register("caffe_6", FAMILY)
+class Caffe6(Composite):
+    """AlphaBeta(1 + beta, beta) on convolutions, ZBox(low, high) on first ones; AlphaBeta on dense layers, by depth as in caffe_18."""
+
+    def __init__(
+        self,
+        *,
+        low: float | Array | None = None,
+        high: float | Array | None = None,
+        beta: float = 0.0,
+        stabilizer: Stab = 1e-10,
+        bias: Any = "absorb",
+        lower_layers: int = CAFFENET,
+        **maps: Maps,
+    ):
+        own: list[Entry] = [
+            _bounded(self.key, low, high, stabilizer, bias),
+            ("convolution", _alpha_beta(beta, bias)),
+            *_by_depth(lower_layers, bias, "dense"),
+            *base_map(stabilizer, bias),
+        ]
+        super().__init__(own, **maps)
+
+
+@register("caffe_8", FAMILY)
+class Caffe8(Composite):
+    """Epsilon on convolutions, ZBox(low, high) on first ones; AlphaBeta on dense layers, by depth as in caffe_18."""
+
+    def __init__(
+        self,
+        *,
+        low: float | Array | None = None,
+        high: float | Array | None = None,
+        epsilon: Stab = 1e-10,
+        stabilizer: Stab = 1e-10,
+        bias: Any = "absorb",
+        lower_layers: int = CAFFENET,
+        **maps: Maps,
+    ):
+        own: list[Entry] = [
+            _bounded(self.key, low, high, stabilizer, bias),
+            ("convolution", Epsilon(epsilon, bias)),
+            *_by_depth(lower_layers, bias, "dense"),
+            *base_map(stabilizer, bias),
+        ]
+        super().__init__(own, **maps)
+
+
+@register("caffe_18", FAMILY)
+class Caffe18(Composite):
+    """AlphaBeta(2, 1) on the lower layers, AlphaBeta(1, 0) above, ZBox(low, high) on first convolutions.
+
+    lower_layers is the number of convolutions and dense layers up to Caffe's layer 15; default: that of CaffeNet and AlexNet, five
+    convolutions and fc6.
+    """
+
+    def __init__(
+        self,
+        *,
+        low: float | Array | None = None,
+        high: float | Array | None = None,
+        stabilizer: Stab = 1e-10,
+        bias: Any = "absorb",
+        lower_layers: int = CAFFENET,
+        **maps: Maps,
+    ):
+        own: list[Entry] = [
+            _bounded(self.key, low, high, stabilizer, bias),
+            *_by_depth(lower_layers, bias, "convolution", "dense"),
+            *base_map(stabilizer, bias),
+        ]
+        super().__init__(own, **maps)
+
+
+@register("caffe_22", FAMILY)
+class Caffe22(Composite):
+    """AlphaBeta(2, 1) on the lower layers, AlphaBeta(1, 0) above; lower_layers as in caffe_18."""
+
+    def __init__(self, *, stabilizer: Stab = 1e-10, bias: Any = "absorb", lower_layers: int = CAFFENET, **maps: Maps):
+        super().__init__([*_by_depth(lower_layers, bias, "convolution", "dense"), *base_map(stabilizer, bias)], **maps)
 
 
 alias("caffe_11", "gradient")
