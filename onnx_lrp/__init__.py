@@ -9,6 +9,7 @@ from onnx_lrp.composites import COMPOSITES, Composite
 from onnx_lrp.errors import CompositeError, InputError, ModelError, OnnxLrpError, UnsupportedOperatorError
 from onnx_lrp.explainer import Explainer, explain
 from onnx_lrp.explanation import Explanation
+from onnx_lrp.gradcam import grad_cam
 from onnx_lrp.gradients import gradient, integrated_gradients, smoothgrad
 from onnx_lrp.patterns import Patterns, fit_patterns
 from onnx_lrp.targets import Region
@@ -29,6 +30,7 @@ __all__ = [
     "UnsupportedOperatorError",
     "explain",
     "fit_patterns",
+    "grad_cam",
     "gradient",
     "integrated_gradients",
     "rules",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +27,7 @@ from onnx_lrp.lanes.starts import join_targets, spread_seeds
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
 from onnx_lrp.recording import recorded
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
+from onnx_lrp.saving import save_model
 from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
 from onnx_lrp.targets import Targets, make_targets, sample_shape
 from onnx_lrp.walker import walk
@@ -41,7 +40,7 @@ class Explainer:
     """A model compiled together with its relevance pass.
 
     Args:
-        model: path, bytes or onnx.ModelProto.
+        model: path, bytes or onnx.ModelProto; or the `graph` of another Explainer.
         composite: key of `COMPOSITES`, a Composite, or a Rule for all layers.
         inputs: names of the explained inputs; default: every float input that reaches the output (for token inputs: their embeddings).
         output: the tensor to explain; default: the first float output, without a final Softmax, LogSoftmax or Sigmoid.
@@ -62,7 +61,7 @@ class Explainer:
 
     def __init__(
         self,
-        model: ModelSource,
+        model: ModelSource | Graph,
         composite: str | Composite | Rule = "epsilon_plus_flat",
         *,
         inputs: Sequence[str] | None = None,
@@ -79,7 +78,7 @@ class Explainer:
         self._providers = choose_providers(providers)
         self._threads = threads
         with broken_models_named(model):
-            self.graph: Graph = canonicalise(read_graph(model))
+            self.graph = model if isinstance(model, Graph) else canonicalise(read_graph(model))
             self.output_name, self.final_activation = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
             if self.labels is not None:
                 self.labels.require_fit(sample_shape(self.graph.shape(self.output_name)))
@@ -158,17 +157,12 @@ class Explainer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `to_onnx()` to a file, whole or not at all. Weights of over 2 GB go to a file beside it (path + ".data")."""
-        path = Path(path)
-        model = self.to_onnx()
-        big = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > 2**31 - 2**20
-        try:
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-                written = Path(folder) / path.name
-                onnx.save(model, written, save_as_external_data=big, location=path.name + ".data")
-                for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
-                    file.replace(path.parent / file.name)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+        save_model(path, self.to_onnx())
+
+    def inner(self, tensor: str, composite: Composite) -> Explainer:
+        """An explainer of the same output, on the same device, that goes back to an internal tensor only, with another composite."""
+        options: dict[str, Any] = {"output": self.output_name, "keep_final_activation": True}
+        return Explainer(self.graph, composite, inputs=[tensor], providers=self._providers, threads=self._threads, **options)
 
     # explaining -----------------------------------------------------------------------------------------------------
 

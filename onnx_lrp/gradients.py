@@ -32,7 +32,7 @@ def gradient(model: ModelSource | Explainer, x: Input, target: Any = None, **opt
         target: as in Explainer.explain.
         **options: of Explainer (inputs=, output=, providers= ...).
     """
-    return _explainer(model, options).explain(x, target)
+    return compiled(model, options).explain(x, target)
 
 
 def integrated_gradients(
@@ -68,7 +68,7 @@ def integrated_gradients(
         InputError: steps or batch_size is no positive int, the baseline does not fit, or the Explainer has another composite.
     """
     where, weights = _nodes(quadrature, steps)
-    explainer = _explainer(model, options)
+    explainer = compiled(model, options)
     if type(explainer.composite) is not COMPOSITES["gradient"]:
         raise InputError('integrated gradients need the composite "gradient", not another one')
     baselines = baseline if isinstance(baseline, list) else [baseline]
@@ -140,7 +140,7 @@ def smoothgrad(
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed is an int >= 0, not {seed!r}")
     _one_of(statistic, STATISTICS, "statistic")
-    explainer = _explainer(model, options)
+    explainer = compiled(model, options)
     plain, inputs = explainer.explain(x, target), _inputs(explainer, x)
     scales = {name: np.float32(noise) * _range(value) for name, value in inputs.items()}
 
@@ -209,9 +209,14 @@ def _single(relevances: dict[str, Array]) -> dict[str, Array]:
 # arguments --------------------------------------------------------------------------------------------------------------
 
 
-def _explainer(model: ModelSource | Explainer, options: dict[str, Any]) -> Explainer:
+def compiled(model: ModelSource | Explainer, options: dict[str, Any], composite: str = "gradient") -> Explainer:
+    """An Explainer as it is, or one of a model, with this composite if the options have none.
+
+    Raises:
+        InputError: there are options beside an Explainer.
+    """
     if not isinstance(model, Explainer):
-        return Explainer(model, options.pop("composite", "gradient"), **options)
+        return Explainer(model, options.pop("composite", composite), **options)
     if options:
         raise InputError(f"options ({', '.join(options)}) go with a model, not with an Explainer already made")
     return model

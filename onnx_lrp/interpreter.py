@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from onnx_lrp.emitter import IR_VERSION, embed
 from onnx_lrp.errors import InputError, ModelError, OnnxLrpError
 from onnx_lrp.folding import fold
+from onnx_lrp.graph import Graph
 from onnx_lrp.graph.opset import OPSET
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _plain(error: Exception) -> str:
 
 
 @contextmanager
-def broken_models_named(source: ModelSource) -> Iterator[None]:
+def broken_models_named(source: ModelSource | Graph) -> Iterator[None]:
     """Turns an exception that nobody foresaw into a ModelError when onnxruntime, too, refuses the model: then the model is to blame."""
     try:
         yield
@@ -206,8 +207,10 @@ def broken_models_named(source: ModelSource) -> Iterator[None]:
         raise
 
 
-def _refusal(source: ModelSource) -> str:
-    """What onnxruntime says against a model; '' when it takes it."""
+def _refusal(source: ModelSource | Graph) -> str:
+    """What onnxruntime says against a model; '' when it takes it, or when it is a graph, which was a model that could be read."""
+    if isinstance(source, Graph):
+        return ""
     runtime = _runtime()
     options = runtime.SessionOptions()
     options.log_severity_level = 4

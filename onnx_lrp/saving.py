@@ -1,13 +1,15 @@
-"""Explanations as files: .npz, and HDF5 with the arrays that CoRelAy and ViRelAy read."""
+"""Explanations as files: .npz, and HDF5 with the arrays that CoRelAy and ViRelAy read. Explainers as files: ONNX."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
+import onnx
 
 from onnx_lrp.errors import InputError
 from onnx_lrp.image import atomic_write
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from onnx_lrp.explanation import Explanation
     from onnx_lrp.graph import Array
 
-__all__ = ["SUFFIXES", "array_writer", "gather", "save_arrays"]
+__all__ = ["SUFFIXES", "array_writer", "gather", "save_arrays", "save_model"]
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 
@@ -128,3 +130,21 @@ def array_writer(suffix: str, arrays: Mapping[str, Array]) -> Callable[[IO[bytes
                 written[id(array)] = key
 
     return write
+
+
+def save_model(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:
+    """Writes a model to a file, whole or not at all. Weights of over 2 GB go to a file beside it (path + ".data").
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    path = Path(path)
+    big = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > 2**31 - 2**20
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            written = Path(folder) / path.name
+            onnx.save(model, written, save_as_external_data=big, location=path.name + ".data")
+            for file in sorted(Path(folder).iterdir(), reverse=True):  # the weights first
+                file.replace(path.parent / file.name)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None

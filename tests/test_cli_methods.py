@@ -59,6 +59,16 @@ def test_smoothgrad(composite, run) -> None:
     np.testing.assert_allclose(arrays["relevance"], wanted.relevance, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("layer", [None, "/MaxPool"])
+@pytest.mark.parametrize("composite", ["grad_cam", "guided_grad_cam"])
+def test_grad_cam(composite, layer, run) -> None:
+    code, _, err, arrays = run("-c", composite, "--top", 2, *(["--option", f"layer={layer}"] if layer else []))
+    assert (code, err) == (0, "")
+    wanted = onnx_lrp.grad_cam(DEMO, IMAGES, arrays["target"], layer=layer, guided=composite == "guided_grad_cam")
+    assert arrays["relevance"].shape == (2, 2, 1, 16, 16)
+    np.testing.assert_allclose(arrays["relevance"], wanted.relevance, rtol=1e-4, atol=1e-6)
+
+
 def test_the_reference_of_deeplift(run) -> None:
     _, _, _, arrays = run("-c", "deeplift", "--baseline", 0.25)
     wanted = onnx_lrp.explain(DEMO, IMAGES, composite="deeplift", reference=0.25)
@@ -72,6 +82,14 @@ def test_the_reference_of_deeplift(run) -> None:
         (["--baseline", 1], "error: --baseline goes with -c integrated_gradients or deeplift"),
         (["-c", "integrated_gradients", "--samples", 5], "error: --samples goes with SmoothGrad, not with integrated_gradients"),
         (["-c", "smoothgrad", "--random-seed", 5, "--seed", "one"], "error: --seed does not go with methods of several runs"),
+        (
+            ["-c", "grad_cam", "--option", "layer=3"],
+            "error: cannot take as the layer '3': no relevance flows through a tensor of that name",
+        ),
+        (["-c", "grad_cam", "--option", "level=3"], "error: composite 'gradient' has no option 'level'"),
+        (["-c", "grad_cam", "--seed", "one"], "error: --seed does not go with methods of several runs"),
+        (["-c", "grad_cam", "--samples", 3], "error: --samples goes with SmoothGrad, not with integrated_gradients or grad_cam"),
+        (["-c", "grad_cam", "--record", "/MaxPool"], "error: Grad-CAM explains one input and records nothing"),
         (["-c", "integrated_gradients", "--epsilon", 1], "error: composite 'gradient' has no --epsilon"),
     ],
 )

@@ -13,7 +13,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("name", ["gradients", "deeplift"])
+@pytest.mark.parametrize("name", ["gradients", "deeplift", "grad_cam"])
 def test_an_example_draws_its_sheet(name: str, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.png"
     command = [sys.executable, "-W", "error", str(ROOT / "examples" / f"{name}.py"), "-o", str(path)]

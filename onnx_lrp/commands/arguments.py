@@ -53,7 +53,7 @@ Method = Annotated[
         rich_help_panel=HOW,
         help="Which rule each kind of layer gets; [bold]onnx-lrp composites[/bold] lists the names. "
         "Default: epsilon_plus_flat, for models without convolutions epsilon. "
-        "Also integrated_gradients and smoothgrad, which run the gradient several times.",
+        "Also integrated_gradients and smoothgrad, which run the gradient several times, and grad_cam and guided_grad_cam.",
     ),
 ]
 Low = Annotated[float | None, typer.Option(help="The smallest value that the input can have (composites with a box).", rich_help_panel=HOW)]

@@ -157,6 +157,8 @@ class _Job:
         if named is None and not has_convolutions(explainer.plan):
             self.notes.append(f"the model has no convolutions, so the composite is {FALLBACK}; choose another with --composite")
             explainer = Explainer(request.model, FALLBACK, **same, **request.options)
+        if self.method:
+            self.method.check(explainer)
         return explainer
 
     def _checked(self, target: list[int] | tuple[int, ...] | None) -> Any:

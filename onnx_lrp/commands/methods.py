@@ -1,8 +1,9 @@
-"""The methods that run a composite several times: integrated gradients and SmoothGrad."""
+"""The methods that need several runs: integrated gradients, SmoothGrad and Grad-CAM."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_lrp.composites import COMPOSITES
 from onnx_lrp.errors import CompositeError
+from onnx_lrp.gradcam import grad_cam, inner_explainer
 from onnx_lrp.gradients import integrated_gradients, smoothgrad
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ __all__ = ["Method", "choose"]
 _SMOOTH = {"samples": "n", "noise": "noise", "random_seed": "seed"}
 _INTEGRATED = {"steps": "steps", "baseline": "baseline"}
 """Option of the command line -> argument of the function."""
+_CAM = {"grad_cam": "gradient", "guided_grad_cam": "guided_backprop"}
+"""Name on the command line -> the composite that it needs."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,15 @@ class Method:
 
     function: Callable[..., Explanation]
     arguments: dict[str, Any]
+    progresses: bool = True
+    """Whether it tells how far it is."""
+    check: Callable[[Explainer], object] = lambda _: None
+    """Says, before anything is explained, what does not fit the model."""
 
     def __call__(self, explainer: Explainer, feeds: dict[str, Array], target: Any, *, bar: bool) -> Explanation:
         """Explain samples, with a progress bar on a terminal if wanted."""
+        if not self.progresses:
+            return self.function(explainer, feeds, target, **self.arguments)
         with _progress() if bar and sys.stderr.isatty() else contextlib.nullcontext() as progress:
             return self.function(explainer, feeds, target, progress=progress, **self.arguments)
 
@@ -55,6 +65,13 @@ def choose(composite: str | None, options: dict[str, Any], given: dict[str, Any]
     rest, method = dict(given), None
     if composite == "integrated_gradients":
         method, composite = Method(integrated_gradients, _taken(rest, _INTEGRATED)), "gradient"
+    elif composite in _CAM:
+        layer, options = options.get("layer"), {name: value for name, value in options.items() if name != "layer"}
+        name = None if layer is None else str(layer)  # tensors may have numbers for names
+        guided = composite == "guided_grad_cam"
+        check = functools.partial(inner_explainer, layer=name, guided=guided)
+        method = Method(grad_cam, {"layer": name, "guided": guided}, progresses=False, check=check)
+        composite = _CAM[composite]
     elif composite == "smoothgrad" or rest.keys() & _SMOOTH.keys():
         method = Method(smoothgrad, _taken(rest, _SMOOTH))
         composite = "gradient" if composite == "smoothgrad" else composite
@@ -63,7 +80,7 @@ def choose(composite: str | None, options: dict[str, Any], given: dict[str, Any]
     if rest:
         name = next(iter(rest))
         users = "integrated_gradients" + (" or deeplift" if name == "baseline" else "")
-        where = f"-c {users}" if name in _INTEGRATED else "SmoothGrad, not with integrated_gradients"
+        where = f"-c {users}" if name in _INTEGRATED else "SmoothGrad, not with integrated_gradients or grad_cam"
         raise CompositeError(f"--{name.replace('_', '-')} goes with {where}")
     return composite, options, method
 
