@@ -73,7 +73,6 @@ def rules_of(model: onnx.ModelProto, composite: str, **options: Any) -> dict[str
 AB1, AB2 = AlphaBeta(1.0, 0.0), AlphaBeta(2.0, 1.0)
 ZP = ZPlus(bias="ignore")
 EXACT1, EXACT2, EXACT3 = AlphaBeta(1.0, 0.0, 0.0), AlphaBeta(2.0, 1.0, 0.0), AlphaBeta(3.0, 2.0, 0.0)
-CAFFE_BOX = ZBox(-1.0, 2.0, 1e-10)
 FLAT, SQUARE, E = Flat(0.0), WSquare(0.0), Epsilon(1e-10)
 LAYERS: list[tuple[str, dict[str, Any], tuple[Rule, Rule, Rule]]] = [
     ("zero", {}, (Zero(), Zero(), Zero())),
@@ -94,12 +93,12 @@ LAYERS: list[tuple[str, dict[str, Any], tuple[Rule, Rule, Rule]]] = [
     ("deep_taylor_bounded", BOX, (ZBox(-1.0, 2.0), ZP, ZP)),
     ("caffe_0", {}, (E, E, E)),
     ("caffe_2", {"beta": 2.0}, (EXACT3, EXACT3, EXACT3)),
-    ("caffe_6", BOX | {"beta": 2.0}, (CAFFE_BOX, EXACT3, EXACT2)),
-    ("caffe_6", BOX | {"beta": 2.0, "lower_layers": 2}, (CAFFE_BOX, EXACT3, EXACT1)),
-    ("caffe_8", BOX | {"epsilon": 0.5, "lower_layers": 3}, (CAFFE_BOX, Epsilon(0.5), EXACT2)),
-    ("caffe_8", BOX | {"lower_layers": 0}, (CAFFE_BOX, E, EXACT1)),
-    ("caffe_18", BOX | {"lower_layers": 1}, (CAFFE_BOX, EXACT1, EXACT1)),
-    ("caffe_18", BOX | {"lower_layers": 2}, (CAFFE_BOX, EXACT2, EXACT1)),
+    ("caffe_6", BOX | {"beta": 2.0}, (ZBox(-1.0, 2.0), EXACT3, EXACT2)),
+    ("caffe_6", BOX | {"beta": 2.0, "lower_layers": 2}, (ZBox(-1.0, 2.0), EXACT3, EXACT1)),
+    ("caffe_8", BOX | {"epsilon": 0.5, "lower_layers": 3}, (ZBox(-1.0, 2.0), Epsilon(0.5), EXACT2)),
+    ("caffe_8", BOX | {"lower_layers": 0}, (ZBox(-1.0, 2.0), E, EXACT1)),
+    ("caffe_18", BOX | {"lower_layers": 1}, (ZBox(-1.0, 2.0), EXACT1, EXACT1)),
+    ("caffe_18", BOX | {"lower_layers": 2}, (ZBox(-1.0, 2.0), EXACT2, EXACT1)),
     ("caffe_22", {"lower_layers": 1}, (EXACT2, EXACT1, EXACT1)),
     ("caffe_22", {}, (EXACT2, EXACT2, EXACT2)),
     ("caffe_54", {"epsilon": 0.5}, (FLAT, Epsilon(0.5), Epsilon(0.5))),

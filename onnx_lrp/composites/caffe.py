@@ -19,6 +19,8 @@ FAMILY = "Formulas of the Caffe extension of lrp_toolbox"
 
 CAFFENET = 6
 """How many convolutions and dense layers CaffeNet and AlexNet have up to Caffe's layer 15: conv1 to conv5, and fc6, which is layer 15."""
+BOX_STABILIZER = 1e-6
+"""Where ZBox is used: its denominator is a difference, and where that is zero rounding leaves more than the 1e-10 of the others."""
 
 
 def _alpha_beta(beta: float, bias: Any) -> AlphaBeta:
@@ -149,7 +151,7 @@ class Caffe6(Composite):
         low: float | Array | None = None,
         high: float | Array | None = None,
         beta: float = 0.0,
-        stabilizer: Stab = 1e-10,
+        stabilizer: Stab = BOX_STABILIZER,
         bias: Any = "absorb",
         lower_layers: int = CAFFENET,
         **maps: Maps,
@@ -173,7 +175,7 @@ class Caffe8(Composite):
         low: float | Array | None = None,
         high: float | Array | None = None,
         epsilon: Stab = 1e-10,
-        stabilizer: Stab = 1e-10,
+        stabilizer: Stab = BOX_STABILIZER,
         bias: Any = "absorb",
         lower_layers: int = CAFFENET,
         **maps: Maps,
@@ -200,7 +202,7 @@ class Caffe18(Composite):
         *,
         low: float | Array | None = None,
         high: float | Array | None = None,
-        stabilizer: Stab = 1e-10,
+        stabilizer: Stab = BOX_STABILIZER,
         bias: Any = "absorb",
         lower_layers: int = CAFFENET,
         **maps: Maps,
