@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from frameworks import need
 
 from onnx_lrp import Explainer, OnnxLrpError, evaluation
 from onnx_lrp.demo import load
@@ -16,7 +17,10 @@ X, Y = IMAGES[:4], LABELS[:4].astype(int)
 
 @pytest.fixture(scope="module")
 def quantus() -> Any:
-    return pytest.importorskip("quantus", reason="Quantus is not installed")
+    need("quantus")
+    import quantus
+
+    return quantus
 
 
 @pytest.fixture

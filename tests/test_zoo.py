@@ -93,9 +93,9 @@ def check_conserves(path: Path, feeds: dict[str, np.ndarray]) -> None:
     """With bias="redistribute" all arrives, but what is asked for: LRN by Taylor expansion does not conserve."""
     for composite in ("epsilon", "epsilon_plus_flat"):
         explainer = Explainer(path, composite, bias="redistribute", layer_map=[("lrn", Pass())])
-        account = explainer.explain(feeds).conservation
-        assert account.not_conserving == []
-        assert (np.abs(account.inputs - account.seed) <= 1e-4 * np.abs(account.seed)).all(), f"{composite}: {account}"
+        explanation = explainer.explain(feeds)
+        arrived = sum(value.reshape(len(value), -1).sum(1, dtype=np.float64) for value in explanation.relevances.values())
+        np.testing.assert_allclose(arrived, explanation.explained, rtol=1e-4, err_msg=composite)
 
 
 @pytest.mark.parametrize("model_file", zoo_names(), indirect=True)
@@ -122,10 +122,10 @@ def test_zoo_model(model_file: Path) -> None:
 
 
 def check_lanes(explainer: Explainer, feeds: dict[str, np.ndarray]) -> None:
-    """Three targets over one forward pass are three runs."""
+    """Two targets over one forward pass are two runs."""
     shape = explainer.explain(feeds).output.shape[1:]
     rng = np.random.default_rng(1)
-    positions = [tuple(int(rng.integers(length)) for length in shape) for _ in range(3)]
+    positions = [tuple(int(rng.integers(length)) for length in shape) for _ in range(2)]
     targets = positions if sum(length != 1 for length in shape) > 1 else [int(np.ravel_multi_index(p, shape)) for p in positions]
     several = explainer.explain(feeds, conditions=[{"y": target} for target in targets])
     for lane, target in enumerate(targets):
