@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_cli_evaluate import FAST, IMAGES, LABELS, MODEL, Run, run
 
-from onnx_lrp import Explainer
+from onnx_lrp import Explainer, integrated_gradients, smoothgrad
 from onnx_lrp.evaluation import PixelFlipping, abpc
 
 __all__ = ["run"]
@@ -73,3 +73,26 @@ def test_wrong_composites(run: Run, composites: str, says: str) -> None:
     assert code == 2
     assert says in out
     assert out.startswith("error: ")
+
+
+def test_methods_of_several_runs(run: Run) -> None:
+    """Their options stand behind the name; evaluate takes them as --option."""
+    np.savez("data.npz", x=IMAGES[:4], y=LABELS[:4])
+    target = LABELS[:4].astype(int)
+    code, out = run("compare", "data.npz", "-c", "integrated_gradients:steps=5,smoothgrad:samples=3:noise=0.2", "--show", "0", *FAST[:-2])
+    assert code == 0, out
+    with Path("comparison/compare.csv").open(newline="") as file:
+        found = [float(row["auc_most_relevant_first"]) for row in csv.DictReader(file)]
+    maps = [
+        integrated_gradients(MODEL, IMAGES[:4], target, steps=5, providers="cpu").relevance,
+        smoothgrad(MODEL, IMAGES[:4], target, n=3, noise=0.2, providers="cpu").relevance,
+    ]
+    flipping = PixelFlipping(MODEL, 7, perturbation="mean", providers="cpu")
+    assert found == pytest.approx([flipping.run(IMAGES[:4], one, target).auc for one in maps], rel=1e-3)
+    arguments = ("data.npz", "-c", "integrated_gradients", "--option", "steps=5", "--order", "most", *FAST)
+    assert run("evaluate", *arguments)[0] == 0
+    evaluated = json.loads(Path("evaluation/evaluation.json").read_text())["orders"]["most_relevant_first"]["auc"]
+    assert evaluated == pytest.approx(found[0], rel=1e-3)
+    code, out = run("evaluate", *arguments, "--checks")
+    assert code == 2
+    assert "--checks are for composites" in out

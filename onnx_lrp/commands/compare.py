@@ -14,6 +14,7 @@ import typer
 
 from onnx_lrp.commands.data import Problem
 from onnx_lrp.commands.files import Folder
+from onnx_lrp.commands.methods import METHODS
 from onnx_lrp.commands.options import parse_options
 from onnx_lrp.commands.scoring import Explained, Request, Scorer, report, table, write_json
 from onnx_lrp.composites import find_composite
@@ -65,7 +66,8 @@ def run(request: Request, composites: str, shown: int) -> int:
     failed: list[Problem] = []
     for name, (key, options) in wanted.items():
         try:
-            explained[name] = scorer.explain(scorer.explainer(key, _fitting(key, request.options) | options))
+            compiled, method = scorer.compiled(key, _fitting(key, request.options) | options)
+            explained[name] = scorer.explain(compiled, method=method)
         except OnnxLrpError as error:
             failed.append(Problem(name, str(error)))
     if not explained:
@@ -96,7 +98,8 @@ def parse_composites(text: str) -> dict[str, tuple[str, dict[str, Any]]]:
         parts = entry.split(":")
         options = [part for part in parts if "=" in part]
         name = ":".join(part for part in parts if "=" not in part)
-        find_composite(name)
+        if name not in METHODS:
+            find_composite(name)
         if entry in found:
             raise InputError(f"--composites has {entry} twice")
         found[entry] = (name, parse_options(options))
@@ -107,6 +110,8 @@ def parse_composites(text: str) -> dict[str, tuple[str, dict[str, Any]]]:
 
 def _fitting(key: str, options: dict[str, Any]) -> dict[str, Any]:
     """Those of the options for all composites that this one takes."""
+    if key in METHODS:
+        return {}
     kind, preset = find_composite(key)
     known = inspect.signature(kind).parameters
     return {name: value for name, value in options.items() if name in known and name not in preset}

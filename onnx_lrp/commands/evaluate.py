@@ -97,7 +97,10 @@ def _relevance(scorer: Scorer, what: What) -> tuple[Array, Any]:
         maps, bad = align(what.maps, scorer.data, [entry.name for entry in scorer.listing.entries])
         explainer = None
     else:
-        explained = scorer.explain(scorer.explainer(what.composite, scorer.request.options))
+        compiled, method = scorer.compiled(what.composite, scorer.request.options)
+        if what.checks and method is not None:
+            raise InputError(f"--checks are for composites, not for {what.composite}")
+        explained = scorer.explain(compiled, method=method)
         maps, bad, explainer = explained.relevance, explained.bad, explained.explainer
     keep = [row for row in range(len(maps)) if row not in bad]
     scorer.data = scorer.data.without(bad)

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
     from onnx_lrp.explanation import Explanation
     from onnx_lrp.graph import Array
 
-__all__ = ["Method", "choose"]
+__all__ = ["METHODS", "RUNS", "Method", "choose"]
 
 _SMOOTH = {"samples": "n", "noise": "noise", "random_seed": "seed"}
 _INTEGRATED = {"steps": "steps", "baseline": "baseline"}
 """Option of the command line -> argument of the function."""
 _CAM = {"grad_cam": "gradient", "guided_grad_cam": "guided_backprop"}
 """Name on the command line -> the composite that it needs."""
+METHODS = ("integrated_gradients", "smoothgrad", *_CAM)
+"""The names that stand for a method instead of a composite."""
+RUNS = tuple(dict.fromkeys([*_SMOOTH, *_INTEGRATED]))
+"""All options of the methods."""
 
 
 @dataclass(frozen=True)

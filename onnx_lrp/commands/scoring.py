@@ -17,6 +17,7 @@ import typer
 from onnx_lrp.commands.data import Data, Problem, listed, read
 from onnx_lrp.commands.inputs import expand, is_array, model_inputs, prepare
 from onnx_lrp.commands.labels import parse_target
+from onnx_lrp.commands.methods import RUNS, Method, choose
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
 from onnx_lrp.errors import InputError, OnnxLrpError
 from onnx_lrp.evaluation.flipping import ORDERS, PixelFlipping
@@ -125,36 +126,50 @@ class Scorer:
 
     # relevance --------------------------------------------------------------------------------------------------------
 
-    def explainer(self, composite: str | None, options: dict[str, Any]) -> Explainer:
-        """A compiled composite; None: the usual one."""
+    def compiled(self, composite: str | None, options: dict[str, Any]) -> tuple[Explainer, Method | None]:
+        """A compiled composite, and the method of several runs if it is one; None: the usual composite.
+
+        Options of the method, such as steps, stand among those of the composite.
+        """
         request = self.request
-        named = composite or USUAL
-        fitting = with_bounds(request.model, named, options, request.preprocess, pictures=self.photos)
+        runs = {name: value for name, value in options.items() if name in RUNS}
+        chosen, given, method = choose(composite, {name: value for name, value in options.items() if name not in RUNS}, runs)
+        named = chosen or USUAL
+        fitting = with_bounds(request.model, named, given, request.preprocess, pictures=self.photos)
         explainer = Explainer(request.model, named, **self.same, **fitting)
         if composite is None and not has_convolutions(explainer.plan):
-            explainer = Explainer(request.model, FALLBACK, **self.same, **options)
-        return explainer
+            explainer = Explainer(request.model, FALLBACK, **self.same, **given)
+        if method is not None:
+            method.check(explainer)
+        return explainer, method
 
-    def explain(self, explainer: Explainer, rows: Sequence[int] | None = None) -> Explained:
+    def explain(self, explainer: Explainer, rows: Sequence[int] | None = None, method: Method | None = None) -> Explained:
         """The relevance of the samples, or of some; a sample that fails is told apart from the others of its batch."""
         chosen = list(range(len(self.data.x))) if rows is None else list(rows)
         x, target = self.data.x[chosen], self.target[chosen]
         if set(explainer.inputs) != set(model_inputs(explainer)):
             raise InputError("the relevance of inputs other than the model's own cannot be evaluated")
+        (name,) = self.inputs
+
+        def relevance_of(batch: slice) -> Any:
+            if method is None:
+                return explainer.explain(x[batch], target[batch]).relevance
+            return method(explainer, {name: x[batch]}, target[batch], bar=False).relevance
+
         size = self.flipping[ORDERS[0]].batch_size
         relevance, bad = np.zeros_like(x), {}
         with contextlib.suppress(OnnxLrpError):  # the first run allocates; an error comes again below
-            explainer.explain(x[:1], target[:1])
+            relevance_of(slice(1))
         start = time.perf_counter()
         with progress_bar(len(x)) as advance:
             for first in range(0, len(x), size):
                 batch = slice(first, min(first + size, len(x)))
                 try:
-                    relevance[batch] = explainer.explain(x[batch], target[batch]).relevance
+                    relevance[batch] = relevance_of(batch)
                 except OnnxLrpError:
                     for row in range(batch.start, batch.stop):
                         try:
-                            relevance[row] = np.asarray(explainer.explain(x[row : row + 1], target[row : row + 1]).relevance)[0]
+                            relevance[row] = relevance_of(slice(row, row + 1))[0]
                         except OnnxLrpError as error:
                             bad[row] = str(error)
                 advance(batch.stop - batch.start)
