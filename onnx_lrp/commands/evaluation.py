@@ -164,7 +164,7 @@ def compare(
             "--composites",
             metavar="LIST",
             rich_help_panel=HOW,
-            help="Composites or their files, integrated_gradients or smoothgrad, with commas between them; options behind a colon: "
+            help="Composites, their files, or methods such as smoothgrad, with commas between them; options behind a colon: "
             "gamma:gamma=0.1:bias=ignore, smoothgrad:samples=10.",
         ),
     ] = "epsilon_plus_flat,epsilon_plus,epsilon,gamma,epsilon_alpha2_beta1_flat,input_x_gradient",
