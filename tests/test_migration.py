@@ -46,7 +46,9 @@ THEIRS = {
     """,
     "rodrigobdz/lrp": """
         LRP convert_layers relevance explained_class_indices LayerFilter LrpZeroRule LrpEpsilonRule LrpGammaRule LrpZBoxRule heatmap
-        ImageNetNorm plot_imagenet_tensor plot_tensor_img_nchw_rgb
+        ImageNetNorm plot_imagenet_tensor plot_tensor_img_nchw_rgb PixelFlipping perturbation_steps perturbation_size perturb_mode
+        Inpainting sort_objective ran_num_gen RandomNumberGenerator should_loop calculate_auc_score plot_class_prediction_scores
+        plot_image_comparison plot_number_of_flips_per_step batch_lrp_pf.py
     """,
     "SGLRP (softmaxgradient-lrp)": """
         SGLRP CLRP LRP SGLRPSeqA SGLRPSeqB SGLRP2 LRPE LRPA LRPB GBP SG IG GradCAM MultiGradCAM GuidedGradCAM relu scaling low high
@@ -72,12 +74,12 @@ THEIRS = {
         lrp.flat lrp.alpha_beta lrp.alpha_2_beta_1 lrp.alpha_2_beta_1_IB lrp.alpha_1_beta_0 lrp.alpha_1_beta_0_IB lrp.z_plus
         lrp.z_plus_fast lrp.sequential_preset_a lrp.sequential_preset_b lrp.sequential_preset_a_flat lrp.sequential_preset_b_flat
         lrp.sequential_preset_b_flat_until_idx deep_taylor deep_taylor.bounded pattern.net pattern.attribution model_wo_softmax
-        model_wo_output_activation max_activation index all reverse_keep_tensors project heatmap graymap clip_quantile
+        model_wo_output_activation max_activation index all reverse_keep_tensors project heatmap graymap clip_quantile Perturbation
     """,
     "captum": """
         LRP LayerLRP EpsilonRule GammaRule Alpha1_Beta0_Rule IdentityRule return_convergence_delta Saliency InputXGradient
         GuidedBackprop Deconvolution IntegratedGradients NoiseTunnel DeepLift GradientShap DeepLiftShap LayerGradCam Occlusion
-        FeatureAblation Lime KernelShap visualize_image_attr
+        FeatureAblation Lime KernelShap infidelity sensitivity_max visualize_image_attr
     """,
     "LXT": """
         linear_epsilon add2 mul2 matmul softmax layer_norm rms_norm_identity mean StopRelevance Identity Uniform conservation_check
