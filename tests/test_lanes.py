@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from models import build, op, relative_error, run, value_info
 
 import onnx_lrp
 from onnx_lrp import COMPOSITES, InputError
@@ -20,7 +21,6 @@ from onnx_lrp.lanes.rules import RULES
 from onnx_lrp.lanes.session import _lifted as emit_lifted
 from onnx_lrp.seeds import make_seed
 from onnx_lrp.targets import Region, make_targets
-from tests.models import build, op, relative_error, run, value_info
 
 DEMO = Path(onnx_lrp.__file__).parent / "demo"
 BOX = {"low": 0.0, "high": 1.0}

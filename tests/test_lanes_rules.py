@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from models import branch, build, op, run
 from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from onnx_lrp.emitter import embed
 from onnx_lrp.lanes import NotLiftable, lift
-from tests.models import branch, build, op, run
 
 LANES = 3
 BIG = np.iinfo(np.int64).max
