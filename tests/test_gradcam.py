@@ -236,3 +236,12 @@ def test_what_cannot_be_done(model: Any, options: dict[str, Any], message: str) 
     with pytest.raises(InputError) as error:
         grad_cam(model, x, **given)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("target", [1, np.array([[0, 2], [1, 1]])])
+def test_models_with_a_fixed_batch(target: Any) -> None:
+    model, *_ = net(2)
+    fixed, x = net(2)[0], samples(2)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    found, want = (grad_cam(one, x, target, **OPTIONS).relevance for one in (fixed, model))
+    np.testing.assert_allclose(found, want, atol=1e-6)
