@@ -98,11 +98,11 @@ def is_exported(names: list[str]) -> bool:
     return any(name.rsplit("/", 1)[-1] in (_MARK, _OLD_MARK) for name in names)
 
 
-def load(path: Path) -> Any:
+def load(path: Path) -> tuple[Any, Any]:
     """Read an exported program.
 
     Returns:
-        The torch.export.ExportedProgram.
+        The torch.export.ExportedProgram, and the module that computes it.
 
     Raises:
         ModelError: The file is broken, of an old version, or has what torch.export does not write.
@@ -112,7 +112,8 @@ def load(path: Path) -> Any:
     torch = require("pytorch", "torch")
     try:
         with quiet(), _weights_only():
-            return torch.export.load(path)
+            program = torch.export.load(path)
+            return program, program.module()
     except Exception as error:
         raise ModelError(f"{path}: PyTorch {torch.__version__} cannot read this exported program: {reason(error)}") from error
 

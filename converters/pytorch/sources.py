@@ -90,8 +90,8 @@ def load(path: Path, weights: Path | None) -> Source:
         raise InputError(f"{path} has its weights: --weights is for module:function")
     if kind == "script":
         return Source("TorchScript", _script(path))
-    program = exported.load(path)
-    return Source("PyTorch's exported program", program.module(), program)
+    program, module = exported.load(path)
+    return Source("PyTorch's exported program", module, program)
 
 
 def _script(path: Path) -> Any:
