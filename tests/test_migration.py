@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.main import get_command
 
@@ -134,9 +135,12 @@ def test_what_is_said_to_do_the_same_runs(section: str, code: str, variables: Ca
     space = variables(section)
     name, _, options = code.partition(", ")
     if name in COMPOSITES or name in ALIASES:
-        eval(f"Explainer(model, {name!r}, {options}).explain(x)", space)  # noqa: S307
+        explanation = eval(f"Explainer(model, {name!r}, {options}).explain(x)", space)  # noqa: S307
+        assert np.isfinite(explanation.relevance).all()
+        assert explanation.relevance.any()
     else:
-        eval(code, dict(space))  # noqa: S307
+        result = eval(code, dict(space))  # noqa: S307
+        assert result is not None or re.search(r"\b(im)?(save|write|print|plot\w*|to_tensorboard)\(", code)  # these write
 
 
 @pytest.mark.parametrize("command", dict.fromkeys(COMMANDS))
