@@ -106,8 +106,7 @@ class Explainer:
         return result
 
     def _model_inputs(self) -> list[onnx.ValueInfoProto]:
-        needed = {tensor for node in self.graph.needed_for([self.output_name]) for tensor in node.reads}
-        return [value_info(name, kind.dtype, kind.shape) for name, kind in self.graph.inputs.items() if name in needed]
+        return [value_info(name, kind.dtype, kind.shape) for name, kind in self.graph.inputs_for(self.output_name).items()]
 
     def _seed_inputs(self) -> list[onnx.ValueInfoProto]:
         whole = [value_info(VIEW, np.int64, (4,)), value_info(CONTRAST, np.bool_, ())]
@@ -225,7 +224,7 @@ class Explainer:
                 targets.check(plain)
                 start.check(targets, plain, self._activation())
             raise
-        feeds = {name: np.repeat(value, lanes, 0) for name, value in feeds.items()} | seeds
+        feeds = {name: np.repeat(value, lanes, 0) if lanes > 1 else value for name, value in feeds.items()} | seeds
         targets.check(output.shape[1:])
         start.check(targets, output.shape[1:], self._activation())
         self._check_finite({self.output_name: output, **values}, feeds)
@@ -292,9 +291,7 @@ class Explainer:
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
     def _fixed_batch(self) -> int | None:
-        lengths = [kind.shape[0] for value in self._model_inputs() if (kind := self.graph.inputs[value.name]).shape]
-        fixed = [length for length in lengths if isinstance(length, int)]
-        return fixed[0] if fixed else None
+        return self.graph.fixed_batch(self.output_name)
 
     def leads_with_batch(self, name: str) -> bool:
         """Whether the first axis of an explained or recorded tensor holds the samples, alone or folded with another axis (N * heads).

@@ -45,9 +45,9 @@ class Predictor:
         with broken_models_named(model):
             self.graph: Graph = canonicalise(read_graph(model))
             self.output_name, _ = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
-            needed = {tensor for node in self.graph.needed_for([self.output_name]) for tensor in node.reads}
-            self.inputs = [name for name in self.graph.inputs if name in needed]
-            infos = [value_info(name, self.graph.inputs[name].dtype, self.graph.inputs[name].shape) for name in self.inputs]
+            needed = self.graph.inputs_for(self.output_name)
+            self.inputs = list(needed)
+            infos = [value_info(name, kind.dtype, kind.shape) for name, kind in needed.items()]
             proto, constants = Emitter(self.graph).model(infos, [onnx.ValueInfoProto(name=self.output_name)])
             self._interpreter = Interpreter(proto, constants, choose_providers(providers), threads)
 
@@ -71,5 +71,4 @@ class Predictor:
     @property
     def fixed_batch(self) -> int | None:
         """How many samples the model takes at once; None for any number."""
-        lengths = [shape[0] for name in self.inputs if (shape := self.graph.inputs[name].shape)]
-        return next((length for length in lengths if isinstance(length, int)), None)
+        return self.graph.fixed_batch(self.output_name)

@@ -193,6 +193,16 @@ class Graph:
                 wanted.update(tensor for tensor in node.reads if tensor)
         return nodes[::-1]
 
+    def inputs_for(self, tensor: str) -> dict[str, TensorType]:
+        """The graph's inputs that a tensor depends on, with their types."""
+        needed = {name for node in self.needed_for([tensor]) for name in node.reads}
+        return {name: kind for name, kind in self.inputs.items() if name in needed}
+
+    def fixed_batch(self, tensor: str) -> int | None:
+        """How many samples the inputs that a tensor depends on hold at once; None for any number."""
+        lengths = [kind.shape[0] for kind in self.inputs_for(tensor).values() if kind.shape]
+        return next((length for length in lengths if isinstance(length, int)), None)
+
     # facts ----------------------------------------------------------------------------------------------------------
 
     def type_of(self, tensor: str) -> TensorType:

@@ -115,8 +115,7 @@ class PatternFit:
     @property
     def input_names(self) -> list[str]:
         """The inputs that the explained output depends on."""
-        needed = {tensor for node in self.graph.needed_for([self.output_name]) for tensor in node.reads}
-        return [name for name in self.graph.inputs if name in needed]
+        return list(self.graph.inputs_for(self.output_name))
 
     def _compile(self, e: Emitter, providers: list[Any], threads: int | None) -> Interpreter:
         types = self.graph.inputs
@@ -126,8 +125,7 @@ class PatternFit:
         return Interpreter(model, constants, providers, threads)
 
     def _fixed_batch(self) -> int | None:
-        shapes = [self.graph.inputs[name].shape for name in self.input_names]
-        return next((shape[0] for shape in shapes if shape and isinstance(shape[0], int)), None)
+        return self.graph.fixed_batch(self.output_name)
 
     def batches(self, data: Iterable[Input]) -> Iterator[dict[str, Array]]:
         """The samples of all data in batches of the right size.
