@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from onnx_lrp.advice import settings
+from onnx_lrp.accountant import Accountant
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.concepts import Condition, Mask, read_conditions
-from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.emitter import Emitter, embed
-from onnx_lrp.errors import InputError, ModelError
+from onnx_lrp.errors import InputError
 from onnx_lrp.explanation import Explanation
 from onnx_lrp.feeds import Input, feeds_for, value_info
 from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
@@ -26,13 +25,13 @@ from onnx_lrp.lanes.session import LaneSession, by_sample
 from onnx_lrp.lanes.starts import join_targets, spread_seeds
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
 from onnx_lrp.recording import recorded
-from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.saving import save_model
 from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
 from onnx_lrp.targets import Targets, make_targets, sample_shape
 from onnx_lrp.walker import walk
 
 if TYPE_CHECKING:
+    from onnx_lrp.conservation import Conservation
     from onnx_lrp.rules import Rule
 
 
@@ -94,7 +93,8 @@ class Explainer:
 
     # compiling ------------------------------------------------------------------------------------------------------
 
-    def _emitter(self) -> Emitter:
+    def emitter(self) -> Emitter:
+        """An emitter that holds the forward pass."""
         return Emitter(self.graph, "cuda" if is_cuda(self._providers) else "cpu")
 
     def _relevances(self, e: Emitter, seed: str, masks: Iterable[Mask] = ()) -> dict[str, str]:
@@ -105,29 +105,35 @@ class Explainer:
             result[name] = self.composite.finish(e, found[tensor].tensor, tensor, self.plan.sources)
         return result
 
-    def _model_inputs(self) -> list[onnx.ValueInfoProto]:
+    def model_inputs(self) -> list[onnx.ValueInfoProto]:
+        """The model's own inputs, those that the explained output needs."""
         return [value_info(name, kind.dtype, kind.shape) for name, kind in self.graph.inputs_for(self.output_name).items()]
 
-    def _seed_inputs(self) -> list[onnx.ValueInfoProto]:
+    def seed_inputs(self) -> list[onnx.ValueInfoProto]:
+        """What a compiled graph is told of targets and seed."""
         whole = [value_info(VIEW, np.int64, (4,)), value_info(CONTRAST, np.bool_, ())]
         rows = [value_info(INDEX, np.int64, (None,) * 4), value_info(GIVEN, np.float32, (None,) * 4)]
         return [*whole, *rows, value_info(WEIGHTS, np.float32, (None, 5, 1, 1))]
 
     def _compile(self) -> tuple[Interpreter, dict[str, str]]:
-        e = self._emitter()
+        e = self.emitter()
         names = self._relevances(e, emit_seed(e, self.output_name))
         outputs = [onnx.ValueInfoProto(name=tensor) for tensor in dict.fromkeys([self.output_name, *names.values()])]
-        model, constants = e.model([*self._model_inputs(), *self._seed_inputs()], outputs)
-        return Interpreter(model, constants, self._providers, self._threads), names
+        model, constants = e.model([*self.model_inputs(), *self.seed_inputs()], outputs)
+        return self.interpreter(model, constants), names
+
+    def interpreter(self, model: onnx.ModelProto, constants: dict[str, Array]) -> Interpreter:
+        """A session of a graph on the explainer's device."""
+        return Interpreter(model, constants, self._providers, self._threads)
 
     def _lanes(self, masks: tuple[Mask, ...]) -> LaneSession:
         """The graph for several targets or conditions; compiled when first asked for."""
         if masks not in self._lane_sessions:
             self._lane_sessions[masks] = LaneSession(
-                self._emitter,
+                self.emitter,
                 self.output_name,
                 lambda e, seed: self._relevances(e, seed, masks),
-                (self._model_inputs(), self._seed_inputs(), [value_info(mask.input, np.float32, mask.shape) for mask in masks]),
+                (self.model_inputs(), self.seed_inputs(), [value_info(mask.input, np.float32, mask.shape) for mask in masks]),
                 self._providers,
                 self._threads,
             )
@@ -151,7 +157,7 @@ class Explainer:
         for name, tensor in names.items():
             public = "relevance" if len(names) == 1 else f"relevance:{name}"
             outputs.append(value_info(e.op("Identity", tensor, output=public), np.float32, self.graph.shape(self.tensors[name])))
-        model, constants = e.model([*self._model_inputs(), value_info(seed, np.float32, shape)], outputs)
+        model, constants = e.model([*self.model_inputs(), value_info(seed, np.float32, shape)], outputs)
         return embed(model, constants)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -212,11 +218,11 @@ class Explainer:
         seeds = start.feeds(targets)
         try:
             if lanes == 1 and not masks:
-                output, *found = self._run(self._interpreter, [self.output_name, *self._names.values()], feeds | seeds)
+                output, *found = self.run(self._interpreter, [self.output_name, *self._names.values()], feeds | seeds)
                 values = dict(zip(self._names, found, strict=True))
             else:
                 given = {mask.input: rows.repeat(passes, 0).reshape(lanes, 1, *mask.sample_shape) for mask, rows in masks.items()}
-                output, by_lane = self._lanes(tuple(masks)).run(feeds, seeds, given, lanes, self._fixed_batch())
+                output, by_lane = self._lanes(tuple(masks)).run(feeds, seeds, given, lanes, self.fixed_batch())
                 values = {name: by_sample(value, batch) if self.leads_with_batch(name) else value for name, value in by_lane.items()}
         except InputError:
             if targets.form != "position" or start.given is not None:  # of a shape unlike the output's? a plain run tells
@@ -227,7 +233,7 @@ class Explainer:
         feeds = {name: np.repeat(value, lanes, 0) if lanes > 1 else value for name, value in feeds.items()} | seeds
         targets.check(output.shape[1:])
         start.check(targets, output.shape[1:], self._activation())
-        self._check_finite({self.output_name: output, **values}, feeds)
+        self._accountant.check_finite({self.output_name: output, **values}, feeds)
         if lanes > 1 or targets.per_sample is not None:
             values = self._parted(values, batch, lanes, passes, targets)
         return Explanation(self, values, output, targets, feeds, conditional=bool(masks))
@@ -249,36 +255,12 @@ class Explainer:
         node = self.graph.producers.get(self.output_name)
         return node.op if node is not None else ""
 
-    def _check_finite(self, values: dict[str, Array], feeds: dict[str, Array]) -> None:
-        """Raises ModelError for NaN or infinity in a result, naming the first node on the way back that made it."""
-        wrong = {name: int(value.size - np.isfinite(value).sum()) for name, value in values.items()}
-        name = next((name for name, count in wrong.items() if count), None)
-        if name is None:
-            return
-        raise ModelError(f"{name!r} has {wrong[name]} values that are NaN or infinite, {self._first_overflow(feeds)}")
-
-    def _first_overflow(self, feeds: dict[str, Array]) -> str:
-        """Where the first value that is not finite comes from: a node of the forward pass, else a rule on the way back."""
-        e = self._emitter()
-        nodes = [
-            node for node in self.graph.needed_for([self.output_name]) if node.outputs[0] and self.graph.type_of(node.outputs[0]).is_float
-        ]
-        model, constants = e.model(self._model_inputs(), [onnx.ValueInfoProto(name=node.outputs[0]) for node in nodes])
-        values = self._run(Interpreter(model, constants, self._providers, self._threads), [node.outputs[0] for node in nodes], feeds)
-        for node, value in zip(nodes, values, strict=True):
-            if not np.isfinite(value).all():
-                return f"first at node {node.name!r} ({node.op}) in the forward pass"
-        for entry in self.account(feeds).entries:
-            if np.isfinite(entry.received).all() and not np.isfinite(entry.passed).all():
-                return f"first at node {entry.node!r} ({entry.operator}) under rule {entry.rule}: is a stabiliser too small?"
-        return "in the seed"
-
     def _feeds(self, x: Input) -> tuple[dict[str, Array], int]:
-        return feeds_for(x, [value.name for value in self._model_inputs()], self.graph.inputs)
+        return feeds_for(x, [value.name for value in self.model_inputs()], self.graph.inputs)
 
-    def _run(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
+    def run(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
         """Runs in one go, or, for a model with a fixed batch, in chunks of that size (the last one filled up by repeating a sample)."""
-        fixed = self._fixed_batch()
+        fixed = self.fixed_batch()
         batch = feeds[INDEX].shape[0]
         if fixed is None or fixed == batch:
             return interpreter.run(outputs, feeds)
@@ -290,7 +272,8 @@ class Explainer:
             chunks.append([value[:used] if value.ndim and value.shape[0] == fixed else value for value in interpreter.run(outputs, part)])
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
-    def _fixed_batch(self) -> int | None:
+    def fixed_batch(self) -> int | None:
+        """The only number of samples that the model takes; None when it takes any."""
         return self.graph.fixed_batch(self.output_name)
 
     def leads_with_batch(self, name: str) -> bool:
@@ -300,61 +283,22 @@ class Explainer:
         with a batch fixed to one always do, as they are runs put one after the other.
         """
         shape = self.graph.shape(self.tensors.get(name, ""))
-        if not shape or self._fixed_batch() == 1:
+        if not shape or self.fixed_batch() == 1:
             return True
         if isinstance(shape[0], int):
-            return self._fixed_batch() == shape[0]
-        batches = {kind.shape[0] for value in self._model_inputs() if (kind := self.graph.inputs[value.name]).shape} - {None}
+            return self.fixed_batch() == shape[0]
+        batches = {kind.shape[0] for value in self.model_inputs() if (kind := self.graph.inputs[value.name]).shape} - {None}
         return shape[0] in batches or not batches & set(shape[1:])
 
     # the account ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _accountant(self) -> tuple[Interpreter, dict[str, dict[str, list[str]]], list[str]]:
-        """The graph that keeps the account: for each node and category the tensors that hold its sums."""
-        e = self._emitter()
-        seed = emit_seed(e, self.output_name)
-        ledgers: dict[str, KeepingLedger] = {}
-
-        def ledger_for(name: str) -> KeepingLedger:
-            ledgers[name] = KeepingLedger(e)
-            return ledgers[name]
-
-        found = walk(self.plan, e, seed, self.plan.sources, ledger_for)
-        totals = [total_of(e, seed), *(total_of(e, found[tensor].tensor) for tensor in self.plan.sources)]
-        sums = {name: ledger.sums for name, ledger in ledgers.items()}
-        outputs = dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)])
-        model, constants = e.model([*self._model_inputs(), *self._seed_inputs()], [onnx.ValueInfoProto(name=name) for name in outputs])
-        return Interpreter(model, constants, self._providers, self._threads), sums, totals
-
-    def _one_by_one(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
-        """Runs each sample alone (in a model with a fixed batch: repeated to fill it); each output, a number, becomes one per sample."""
-        batch, copies = feeds[INDEX].shape[0], self._fixed_batch() or 1
-        results = []
-        for sample in range(batch):
-            rows = np.full(copies, sample)
-            part = {name: value if name in WHOLE or len(value) != batch else value[rows] for name, value in feeds.items()}
-            results.append([float(value) / copies for value in interpreter.run(outputs, part)])
-        return list(np.array(results, np.float64).T)
+    def _accountant(self) -> Accountant:
+        return Accountant(self)
 
     def account(self, feeds: dict[str, Array]) -> Conservation:
         """The account for the inputs of one explanation; see Explanation.conservation."""
-        interpreter, sums, totals = self._accountant
-        names = list(dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)]))
-        values = dict(zip(names, self._one_by_one(interpreter, names, feeds), strict=True))
-        seed = values[totals[0]]
-        zero = np.zeros_like(seed)
-        conserving = all(step.rule.conserving for step in self.plan.steps if step.rule is not None)
-        entries = []
-        for step in reversed(self.plan.steps):
-            if step.view.name not in sums:
-                continue
-            kept = {category: sum((values[t] for t in tensors), zero) for category, tensors in sums[step.view.name].items()}
-            received, passed = kept.pop("received", zero), kept.pop("passed", zero)
-            advice = settings(step.rule, step.view) if step.rule is not None else {}
-            entries.append(Entry(step.view.name, step.view.op, str(step.rule), received, passed, kept, advice))
-        inputs = sum((values[t] for t in totals[1:]), zero)
-        return Conservation(seed, inputs, entries, conserving)
+        return self._accountant.account(feeds)
 
 
 def explain(

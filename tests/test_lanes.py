@@ -254,10 +254,10 @@ def test_conditions_run_one_forward_pass(digits: np.ndarray) -> None:
     explainer = onnx_lrp.Explainer(DEMO / "digits.onnx", "epsilon")
     mask = Mask(LAST, 1, 4, 64)
     model, constants, names = emit_lifted(
-        explainer._emitter(),
+        explainer.emitter(),
         explainer.output_name,
         lambda e, seed: explainer._relevances(e, seed, [mask]),
-        (explainer._model_inputs(), explainer._seed_inputs(), [value_info(mask.input, mask.shape)]),
+        (explainer.model_inputs(), explainer.seed_inputs(), [value_info(mask.input, mask.shape)]),
     )
     convolutions = [node for node in explainer.graph.needed_for([explainer.output_name]) if node.op == "Conv"]
     seeds = make_seed("output", False, 3, (10,)).feeds(make_targets(np.zeros((3, 4), int), 3, (None, 10)))

@@ -1,0 +1,102 @@
+"""The account of an explainer's relevance, and the search for the node that made a NaN: both run graphs of their own."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from onnx_lrp.advice import settings
+from onnx_lrp.conservation import Conservation, Entry
+from onnx_lrp.errors import ModelError
+from onnx_lrp.rules.ledger import KeepingLedger, total_of
+from onnx_lrp.seeds import INDEX, WHOLE, emit_seed
+from onnx_lrp.walker import walk
+
+if TYPE_CHECKING:
+    from onnx_lrp.explainer import Explainer
+    from onnx_lrp.graph import Array
+    from onnx_lrp.interpreter import Interpreter
+
+
+class Accountant:
+    """Keeps the account of one explainer; its graph is compiled when first asked for."""
+
+    def __init__(self, explainer: Explainer):
+        self._explainer = explainer
+
+    @cached_property
+    def _books(self) -> tuple[Interpreter, dict[str, dict[str, list[str]]], list[str]]:
+        """The graph that keeps the account: for each node and category the tensors that hold its sums."""
+        explainer = self._explainer
+        e = explainer.emitter()
+        seed = emit_seed(e, explainer.output_name)
+        ledgers: dict[str, KeepingLedger] = {}
+
+        def ledger_for(name: str) -> KeepingLedger:
+            ledgers[name] = KeepingLedger(e)
+            return ledgers[name]
+
+        found = walk(explainer.plan, e, seed, explainer.plan.sources, ledger_for)
+        totals = [total_of(e, seed), *(total_of(e, found[tensor].tensor) for tensor in explainer.plan.sources)]
+        sums = {name: ledger.sums for name, ledger in ledgers.items()}
+        outputs = dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)])
+        inputs = [*explainer.model_inputs(), *explainer.seed_inputs()]
+        model, constants = e.model(inputs, [onnx.ValueInfoProto(name=name) for name in outputs])
+        return explainer.interpreter(model, constants), sums, totals
+
+    def _one_by_one(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
+        """Runs each sample alone (in a model with a fixed batch: repeated to fill it); each output, a number, becomes one per sample."""
+        batch, copies = feeds[INDEX].shape[0], self._explainer.fixed_batch() or 1
+        results = []
+        for sample in range(batch):
+            rows = np.full(copies, sample)
+            part = {name: value if name in WHOLE or len(value) != batch else value[rows] for name, value in feeds.items()}
+            results.append([float(value) / copies for value in interpreter.run(outputs, part)])
+        return list(np.array(results, np.float64).T)
+
+    def account(self, feeds: dict[str, Array]) -> Conservation:
+        """The account for the inputs of one explanation; see Explanation.conservation."""
+        interpreter, sums, totals = self._books
+        names = list(dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)]))
+        values = dict(zip(names, self._one_by_one(interpreter, names, feeds), strict=True))
+        seed = values[totals[0]]
+        zero = np.zeros_like(seed)
+        steps = self._explainer.plan.steps
+        conserving = all(step.rule.conserving for step in steps if step.rule is not None)
+        entries = []
+        for step in reversed(steps):
+            if step.view.name not in sums:
+                continue
+            kept = {category: sum((values[t] for t in tensors), zero) for category, tensors in sums[step.view.name].items()}
+            received, passed = kept.pop("received", zero), kept.pop("passed", zero)
+            advice = settings(step.rule, step.view) if step.rule is not None else {}
+            entries.append(Entry(step.view.name, step.view.op, str(step.rule), received, passed, kept, advice))
+        inputs = sum((values[t] for t in totals[1:]), zero)
+        return Conservation(seed, inputs, entries, conserving)
+
+    def check_finite(self, values: dict[str, Array], feeds: dict[str, Array]) -> None:
+        """Raises ModelError for NaN or infinity in a result, naming the first node on the way back that made it."""
+        wrong = {name: int(value.size - np.isfinite(value).sum()) for name, value in values.items()}
+        name = next((name for name, count in wrong.items() if count), None)
+        if name is not None:
+            raise ModelError(f"{name!r} has {wrong[name]} values that are NaN or infinite, {self._first_overflow(feeds)}")
+
+    def _first_overflow(self, feeds: dict[str, Array]) -> str:
+        """Where the first value that is not finite comes from: a node of the forward pass, else a rule on the way back."""
+        explainer = self._explainer
+        graph = explainer.graph
+        needed = graph.needed_for([explainer.output_name])
+        nodes = [node for node in needed if node.outputs[0] and graph.type_of(node.outputs[0]).is_float]
+        outputs = [node.outputs[0] for node in nodes]
+        model, constants = explainer.emitter().model(explainer.model_inputs(), [onnx.ValueInfoProto(name=name) for name in outputs])
+        values = explainer.run(explainer.interpreter(model, constants), outputs, feeds)
+        for node, value in zip(nodes, values, strict=True):
+            if not np.isfinite(value).all():
+                return f"first at node {node.name!r} ({node.op}) in the forward pass"
+        for entry in self.account(feeds).entries:
+            if np.isfinite(entry.received).all() and not np.isfinite(entry.passed).all():
+                return f"first at node {entry.node!r} ({entry.operator}) under rule {entry.rule}: is a stabiliser too small?"
+        return "in the seed"
