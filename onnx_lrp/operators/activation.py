@@ -39,15 +39,26 @@ class PointwiseOperator(Operator):
     def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:  # noqa: ARG002
         return node.input(0) in known if self._nonnegative is None else self._nonnegative
 
+    def rectifies(self, node: Node, graph: Graph) -> bool:  # noqa: ARG002
+        """Whether f(x) = 0 for every x <= 0."""
+        return False
+
 
 class ReluOperator(PointwiseOperator):
     """max(x, 0), which guided backpropagation and the deconvolution method treat in their own ways."""
 
     kind = "relu"
 
+    def rectifies(self, node: Node, graph: Graph) -> bool:  # noqa: ARG002
+        return True
+
 
 class ClipOperator(PointwiseOperator):
-    """min(max(x, low), high); not negative when low is not."""
+    """min(max(x, low), high); not negative when low is not. ReLU6 is one."""
+
+    def rectifies(self, node: Node, graph: Graph) -> bool:
+        high = graph.scalar(node.input(2)) if node.input(2) else float("inf")
+        return bool(node.input(1)) and graph.scalar(node.input(1)) == 0 and high is not None and high > 0
 
     def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:
         low = graph.scalar(node.input(1)) if node.input(1) else None
@@ -84,13 +95,8 @@ def _one_minus(e: Emitter, tensor: str) -> str:
     return e.sub(e.constant(1.0), tensor)
 
 
-def _step(e: Emitter, x: str) -> str:
-    """1 where x > 0, else 0."""
-    return e.op("Cast", e.op("Greater", x, e.constant(0.0)), to=1)
-
-
 def _relu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
-    return _step(e, y)
+    return e.step(y)
 
 
 def _leaky_relu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001

@@ -137,6 +137,10 @@ class ConvOperator(_Convolution):
         window = self.window(e, node)
         original = e.graph.constants[node.input(1)]
         weight = weight or node.input(1)
+        if self._is_strided_depthwise(e, window, original.shape):
+            found = self._by_zero_insertion(e, s, flipped(e, weight, original.shape, window.group), window, node)
+            if found is not None:
+                return found
         if self._as_convolution(e, window, original.shape):
             pads = [window.extent(i) - 1 - window.pads[i] for i in range(window.dims)]
             pads += [window.extent(i) - 1 - window.pads[i + window.dims] for i in range(window.dims)]
@@ -149,6 +153,34 @@ class ConvOperator(_Convolution):
             0 <= pad <= window.extent(i % window.dims) - 1 for i, pad in enumerate(window.pads)
         )
         return e.device == "cpu" and fits and (shape[1] > 4 or window.group > 1)
+
+    @staticmethod
+    def _is_strided_depthwise(e: Emitter, window: Window, shape: tuple[int, ...]) -> bool:
+        return e.device == "cpu" and window.group > 1 and shape[:2] == (window.group, 1) and any(stride > 1 for stride in window.strides)
+
+    @staticmethod
+    def _by_zero_insertion(e: Emitter, s: str, weight: str, window: Window, node: Node) -> str | None:
+        """The adjoint as a convolution with the flipped kernel of s with zeros between its elements; None where the sizes do not allow it.
+
+        onnxruntime's ConvTranspose takes one channel after the other and is slow for depthwise kernels.
+        """
+        sizes, counts = ((shape or ())[2:] for shape in (e.graph.shape(node.input(0)), e.graph.shape(node.outputs[0])))
+        pads = [window.extent(i) - 1 - window.pads[i] for i in range(window.dims)]
+        grid = np.ones((1,) * (2 + window.dims), np.float32)
+        for axis, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+            if not isinstance(size, int) or not isinstance(count, int):
+                return None
+            stride = window.strides[axis]
+            pads.append(size - count * stride - pads[axis] + window.extent(axis) - 1)
+            grid = grid * (np.arange(count * stride) % stride == 0).astype(np.float32).reshape(
+                [-1 if i == 2 + axis else 1 for i in range(2 + window.dims)]
+            )
+        if len(pads) != 2 * window.dims or min(pads) < 0:
+            return None
+        scales = e.constant([1.0, 1.0, *map(float, window.strides)])
+        repeated = e.op("Resize", s, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+        between = window._replace(pads=pads, strides=[1] * window.dims)
+        return e.op("Conv", e.mul(repeated, e.constant(grid)), weight, **between.attributes())
 
     def _grouped_sum(self, e: Emitter, tensor: str, like: str, group: int) -> str:
         """Sums the channels of each group: (N, group, *spatial)."""

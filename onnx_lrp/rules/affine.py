@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from onnx_lrp.errors import CompositeError
 from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.rules.base import Relevance, Rule, Site, is_zero, note_stabilizer, relevance_of
-from onnx_lrp.rules.linear import FULL, POSITIVE, LinearView, Part, Source
+from onnx_lrp.rules.linear import FULL, NEGATIVE, POSITIVE, LinearView, Part, Source
 from onnx_lrp.rules.spreading import is_lost, share_evenly
 from onnx_lrp.rules.stabilizer import Stabilizer
 
@@ -153,29 +153,46 @@ class _ShareEmission:
         return total
 
     def _boosted_denominator(self, bias: Part | None) -> str | None:
-        """Where both sign shares of the gamma rule are needed and x >= 0: with p = J(W+) x + b+ and the forward value z,
+        """Where both shares of the gamma rule are needed: with p = J(W+) x+ + J(W-) x- + b+ and the forward value z,
 
-        J(W + g W+) x + b + g b+ = z + g p  and  J(W + g W-) x + b + g b- = (1 + g) z - g p: one convolution instead of two.
+        J(W + g W+) x+ + J(W + g W-) x- + b + g b+ = z + g p  and, with + and - exchanged,  (1 + g) z - g p: p serves both. The second one
+        counts where z < 0 alone, so nothing cancels.
         """
-        kinds = [(branch.source, branch.part.kind) for branch in self.branches]
-        if self.share.where == "everywhere" or self.relevance.twin is not None or bias is None or self.view.weight is None:
+        parts = [branch.part for branch in self.branches]
+        if self.share.where == "everywhere" or self.only_positive or bias is None or self.view.weight is None:
             return None
-        if kinds not in ([(Source.X, "boosted+")], [(Source.X, "boosted-")]) or self.view.simplified(self.view.weight, POSITIVE) is None:
+        if not parts or any(part.kind not in ("boosted+", "boosted-") for part in parts):
             return None
-        e, view, gamma = self.view.e, self.view, self.branches[0].part.gamma
-        z = view.node.outputs[0]
-        positive = e.scale(view.apply(view.x, POSITIVE, POSITIVE), gamma)
-        return e.add(z, positive) if kinds[0][1] == "boosted+" else e.sub(e.scale(z, 1 + gamma), positive)
+        e, view, gamma = self.view.e, self.view, parts[0].gamma
+        z, p = view.node.outputs[0], ""
+        for source, part in [(Source.POSITIVE, POSITIVE), (Source.NEGATIVE, NEGATIVE)]:
+            values = view.source(source)
+            if values is None or view.simplified(view.weight, part) is None:
+                continue
+            p = e.add(p, view.apply(values, part)) if p else view.apply(values, part, POSITIVE)
+        if not p:
+            return None
+        boost = e.scale(p, gamma)
+        return e.add(z, boost) if self.share.where == "positive" else e.sub(e.scale(z, 1 + gamma), boost)
 
     def denominator(self) -> str:
         e, z, sign = self.view.e, self.z, self.share.sign
         if self.twin or z in self.view.site.nonnegative:
             sign = 1
-        elif self.share.where == "positive":
+        elif (self.relevance.positive and z == self.view.node.outputs[0]) or self.share.where == "positive":
             z, sign = e.op("Relu", z), 1
         elif self.share.where == "negative":
             z, sign = e.op("Min", z, e.constant(0.0)), -1
         return self.stab.emit(e, z, sign, self._denominator(self.bias_part) if self.twin else self.z)
+
+    def quotient(self, received: str) -> str:
+        """s, what this share distributes divided by its denominator; from the relevance's factor where z is what that is a factor of."""
+        e, relevance = self.view.e, self.relevance
+        if relevance.factor and received == relevance.tensor and self.z == (relevance.twin or self.view.node.outputs[0]):
+            ratio = self.stab.ratio(e, self.z, 1 if self.twin or self.z in self.view.site.nonnegative else 0)
+            if ratio is not None:
+                return e.mul(relevance.factor, ratio)
+        return e.div(received, self.denominator())
 
     def is_empty(self) -> str:
         """Where there is nothing to divide by: z is zero, or a sum of large terms of both signs that is as small as its rounding error."""
@@ -189,15 +206,14 @@ class _ShareEmission:
         """The relevance that this share distributes: times its coefficient, and zero where it does not apply."""
         e, r = self.view.e, self.relevance.tensor
         if self.share.where != "everywhere" and not self.only_positive:
-            compare = "Greater" if self.share.where == "positive" else "Less"
             value = self.view.apply(self.view.x, FULL, self.bias_part and FULL)
-            r = e.op("Where", e.op(compare, value, e.constant(0.0)), r, e.constant(0.0))
+            r = e.mul(r, e.step(value, below=self.share.where == "negative"))
         return e.mul(r, coefficient) if coefficient else e.scale(r, self.share.coefficient)
 
 
 def _only_positive(rule: AffineRule, view: LinearView, relevance: Relevance) -> bool:
     """Whether the relevance is zero wherever the forward value is not positive; the value without bias has signs of its own."""
-    return relevance.twin is not None and (view.bias is None or rule.bias_mode != "ignore")
+    return relevance.positive and (view.bias is None or rule.bias_mode != "ignore")
 
 
 def _merged(branches: list[Branch]) -> list[Branch]:
@@ -214,10 +230,10 @@ def combine(rule: AffineRule, view: LinearView, relevance: Relevance, shares: li
     given: list[str] = []
     received = _received(rule, view, shares)
     for emission, r in zip(shares, received, strict=True):
-        denominator = emission.denominator()
         if rule.redistributes:
-            denominator = e.op("Where", emission.is_empty(), e.constant(float("inf")), denominator)
-        s = e.div(r, denominator)
+            s = e.div(r, e.op("Where", emission.is_empty(), e.constant(float("inf")), emission.denominator()))
+        else:
+            s = emission.quotient(r)
         for branch in emission.branches:
             by_source.setdefault(branch.source, []).append(view.adjoint(s, branch.part))
         bias = view.bias_tensor(emission.bias_part)
@@ -227,7 +243,7 @@ def combine(rule: AffineRule, view: LinearView, relevance: Relevance, shares: li
             if bias:
                 ledger.note("bias", e.mul(bias, s))
             if emission.stab.epsilon:
-                note_stabilizer(view.site, emission.z, denominator, s)
+                note_stabilizer(view.site, emission.z, emission.denominator(), s)
     taken = _taken(view, shares, received) if rule.redistributes or ledger.keeps else ""
     spread: list[str] = []
     if rule.redistributes:
@@ -237,12 +253,14 @@ def combine(rule: AffineRule, view: LinearView, relevance: Relevance, shares: li
     if ledger.keeps and (rule.drops_empty or not rule.redistributes):
         ledger.note("dropped", e.sub(relevance.tensor, taken) if taken else relevance.tensor)
     terms = []
+    factor = None
     for source, adjoints in by_source.items():
         total = e.sum(adjoints)
         terms.append(total if source is Source.ONE else e.mul(view.source(source) or "", total))
+        factor = total if list(by_source) == [Source.X] and not spread else None
     if not terms + spread:
         return Relevance(e.mul(view.x, e.constant(0.0)), vanishes=True)
-    return Relevance(e.sum(terms + spread), vanishes=Source.ONE not in by_source and not spread)
+    return Relevance(e.sum(terms + spread), vanishes=Source.ONE not in by_source and not spread, factor=factor)
 
 
 def _received(rule: AffineRule, view: LinearView, shares: list[_ShareEmission]) -> list[str]:

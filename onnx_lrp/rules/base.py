@@ -25,6 +25,11 @@ class Relevance:
     """It is zero wherever the tensor that it belongs to is zero."""
     twin: str | None = None
     """A non-negative tensor that equals the tensor it belongs to wherever the relevance is not zero: the ReLU behind it."""
+    positive: bool = False
+    """It is zero wherever the tensor that it belongs to is not positive; so behind every twin, and behind a ReLU6."""
+    factor: str | None = None
+    """A tensor f with relevance = t * f, where t is the twin, or without one the tensor that the relevance belongs to. R / stab(t) is then
+    f * (t / stab(t)), which needs fewer passes over memory and no choice by sign."""
 
 
 @dataclass

@@ -55,7 +55,18 @@ class Move(Rule):
             moved = {0: site.operator.to_all(site.e, site.node, relevance_of(upstream).tensor)}
         else:
             moved = site.operator.gradient(site.e, site.node, _tensors(upstream))
-        return {index: Relevance(tensor, vanishes=vanishes) for index, tensor in moved.items()}
+        factors = self._factors(site, upstream)
+        return {index: Relevance(tensor, vanishes=vanishes, factor=factors.get(index)) for index, tensor in moved.items()}
+
+    @staticmethod
+    def _factors(site: Site, upstream: list[Relevance | None]) -> dict[int, str]:
+        """The factors move like the relevance: y_j = x_i makes R_i = sum of y_j f_j = x_i times the sum of f_j.
+
+        Not those of a maximum: its input has more elements than its output, and multiplying there would cost more than it saves.
+        """
+        if site.operator.kind == "max_pool" or not all(r is None or (r.factor and r.twin is None) for r in upstream):
+            return {}
+        return site.operator.gradient(site.e, site.node, [None if r is None else r.factor for r in upstream])
 
     @staticmethod
     def _note_padding(site: Site, r: str) -> None:
@@ -118,12 +129,15 @@ def share_by_contribution(site: Site, relevance: Relevance, stab: Stabilizer, fa
     """factor * x * J^T [R / stab(y)] for each input, and s = R / stab(y); writes the stabiliser's part down."""
     e, y = site.e, site.node.outputs[0]
     twin = relevance.twin
-    denominator = stab.emit(e, twin or y, 1 if twin or y in site.nonnegative else 0, y)
-    s = e.div(relevance.tensor, denominator)
+    sign = 1 if twin or y in site.nonnegative else 0
+    denominator = stab.emit(e, twin or y, sign, y)
+    ratio = stab.ratio(e, twin or y, sign) if relevance.factor else None
+    s = e.mul(relevance.factor, ratio) if relevance.factor and ratio else e.div(relevance.tensor, denominator)
     result = {}
     for index, gradient in site.operator.gradient(e, site.node, [s]).items():
         if index in site.targets or site.ledger.keeps:
-            result[index] = Relevance(e.scale(e.mul(site.node.input(index), gradient), factor), vanishes=True)
+            own = e.scale(gradient, factor)
+            result[index] = Relevance(e.mul(site.node.input(index), own), vanishes=True, factor=own)
     note_division(site, stab, relevance.tensor, twin or y, denominator)
     return result, s
 
@@ -148,13 +162,16 @@ class Pass(Rule):
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         relevance, operator = relevance_of(upstream), site.operator
         y = site.node.outputs[0]
-        if isinstance(operator, ReluOperator):
-            return {0: Relevance(relevance.tensor, vanishes=relevance.vanishes, twin=y if relevance.vanishes else None)}
+        if isinstance(operator, ReluOperator) and relevance.vanishes:
+            factor = relevance.factor if relevance.twin is None else None
+            return {0: Relevance(relevance.tensor, vanishes=True, twin=y, positive=True, factor=factor)}
         if operator.role is Role.AFFINE:
             same = site.e.unbroadcast(relevance.tensor, site.node.input(0), y)
             return {0: Relevance(same)}
-        keeps_zero = isinstance(operator, PointwiseOperator) and operator.keeps_zero
-        return {0: Relevance(relevance.tensor, vanishes=relevance.vanishes and keeps_zero)}
+        if not isinstance(operator, PointwiseOperator):
+            return {0: Relevance(relevance.tensor)}
+        rectified = relevance.vanishes and operator.rectifies(site.node, site.e.graph)
+        return {0: Relevance(relevance.tensor, vanishes=rectified or (relevance.vanishes and operator.keeps_zero), positive=rectified)}
 
 
 @dataclass(frozen=True)
