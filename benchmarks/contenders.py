@@ -43,8 +43,10 @@ class Case:
 
     def image(self) -> NDArray[np.float32]:
         """Normally distributed pixels within the bounds that the box rule is told."""
-        noise = np.random.default_rng(self.seed).standard_normal((self.batch, 3, self.size, self.size), dtype=np.float32)
-        return noise.clip(LOW, HIGH)
+        import models
+
+        shape = (self.batch, *models.sample_shape(self.model, self.size))
+        return np.random.default_rng(self.seed).standard_normal(shape, dtype=np.float32).clip(LOW, HIGH)
 
     def providers(self) -> list[str]:
         """Execution providers of onnxruntime."""
@@ -113,9 +115,7 @@ class Ours(Contender):
             options["threads"] = self.case.threads
         else:
             self.notes.append("onnx_lrp.Explainer takes no thread count: it ran with onnxruntime's default")
-        self.explainer = onnx_lrp.Explainer(
-            self.case.path, composite=self.case.composite, providers=self.case.providers(), **options
-        )
+        self.explainer = onnx_lrp.Explainer(self.case.path, composite=self.case.composite, providers=self.case.providers(), **options)
 
     def run(self, image: NDArray[np.float32]) -> NDArray[Any]:
         """The map of the targets' scores."""
@@ -180,9 +180,7 @@ class Zennit(TorchPeer):
         canonizers = [import_zennit("canonizers").SequentialMergeBatchNorm()]
         key = self.case.composite
         if key == "epsilon":
-            composite = composites.LayerMapComposite(
-                [*composites.layer_map_base(), (types.Linear, rules.Epsilon())], canonizers=canonizers
-            )
+            composite = composites.LayerMapComposite([*composites.layer_map_base(), (types.Linear, rules.Epsilon())], canonizers=canonizers)
         elif key in composites.COMPOSITES:
             bounds = {
                 bound: torch.full((1, 3, 1, 1), value, device=self.case.device, dtype=self.dtype)
