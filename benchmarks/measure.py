@@ -1,0 +1,153 @@
+"""One row of the table: the contenders take turns, each in its own process."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import emitted
+import floor
+import numpy as np
+from contenders import Forward, Zennit
+from results import Result, Row, today
+from worker import Worker, WorkerError
+
+if TYPE_CHECKING:
+    from contender import Case
+    from numpy.typing import NDArray
+
+FEWEST_ROUNDS = 3
+LONG_FORWARD = 0.5
+"""Seconds of a forward pass from which on the contenders run one after the other, twice, the first run counting."""
+LONG_RUN = 15.0
+"""Seconds of a run in such a row from which on it is not run again."""
+PAUSE = 0.1
+"""Seconds before each run, in which the threads of the one before stop spinning."""
+
+
+@dataclass
+class Limits:
+    """How much is run."""
+
+    rounds: int
+    budget: float
+    """Seconds after which a row ends early, with FEWEST_ROUNDS rounds at least."""
+
+
+class Measurement:
+    """The contenders of one network and composite; batches are measured in ascending order, so that peaks of memory are each batch's own.
+
+    Args:
+        case: the network and the composite.
+        forward: the plain forward pass of the network, kept over its composites.
+        names: the other contenders.
+        limits: how much is run.
+    """
+
+    def __init__(self, case: Case, forward: Worker, names: list[str], limits: Limits) -> None:
+        self.case, self.forward, self.limits = case, forward, limits
+        self.workers = [Worker(name, case) for name in names]
+        self._counted: tuple[float | None, float | None] | None = None
+
+    def row(self, batch: int, setup: str, *, last: bool) -> Row:
+        """Measures one batch size; `last`: no larger one follows."""
+        targets, forward = self._start(batch)
+        results = {Forward.name: forward} | {worker.name: Result() for worker in self.workers}
+        row = Row(self.case.model, self.case.composite, batch, setup, today(), results, *self._counts())
+        maps: dict[str, NDArray[Any]] = {}
+        if forward.seconds[0] > LONG_FORWARD:
+            self._one_after_the_other(row, targets, maps, last=last)
+        else:
+            self._in_turns(row, targets, maps)
+        for name, found in maps.items():
+            if name != Zennit.name and Zennit.name in maps:
+                results[name].difference = difference(found, maps[Zennit.name])
+        return row
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for worker in self.workers:
+            worker.close()
+
+    def _start(self, batch: int) -> tuple[list[int], Result]:
+        """Each sample's largest output, and the result of the forward pass with a first run."""
+        self.forward.load(batch, [])
+        self.forward.run()
+        targets = [int(target) for target in self.forward.result().argmax(axis=1)]
+        result = Result()
+        self._run(self.forward, result)
+        return targets, result
+
+    def _one_after_the_other(self, row: Row, targets: list[int], maps: dict[str, NDArray[Any]], *, last: bool) -> None:
+        for worker in self.workers:
+            result = row.results[worker.name]
+            self._run(self.forward, row.results[Forward.name])
+            if self._first(worker, row.batch, targets, result, maps) and result.seconds[0] < LONG_RUN:
+                self._run(worker, result)
+            if last:
+                worker.close()
+
+    def _in_turns(self, row: Row, targets: list[int], maps: dict[str, NDArray[Any]]) -> None:
+        """A B C D A B C D ..., so that a slow spell of the machine hits all of them. The first round warms up."""
+        running = [worker for worker in self.workers if self._first(worker, row.batch, targets, row.results[worker.name], maps)]
+        for result in row.results.values():
+            result.seconds.clear()
+        started = time.perf_counter()
+        for done in range(self.limits.rounds):
+            if done >= FEWEST_ROUNDS and time.perf_counter() - started > self.limits.budget:
+                break
+            for worker in [self.forward, *running]:
+                self._run(worker, row.results[worker.name])
+
+    def _first(self, worker: Worker, batch: int, targets: list[int], result: Result, maps: dict[str, NDArray[Any]]) -> bool:
+        """The first run on an input, and its map; False when the contender cannot do it."""
+        try:
+            worker.load(batch, targets)
+        except WorkerError as error:
+            result.reason = str(error)
+            return False
+        result.remark = worker.remark
+        if self._run(worker, result):
+            maps[worker.name] = worker.result()
+        return not result.reason
+
+    @staticmethod
+    def _run(worker: Worker, result: Result) -> bool:
+        if result.reason:
+            return False
+        time.sleep(PAUSE)
+        try:
+            seconds, result.peak_mib = worker.run()
+        except WorkerError as error:
+            result.reason = str(error)
+            return False
+        result.seconds.append(seconds)
+        return True
+
+    def _counts(self) -> tuple[float | None, float | None]:
+        """The floor and what the graph does, in forward passes; None for what cannot be counted."""
+        if self._counted is None:
+            self._counted = counts(self.case)
+        return self._counted
+
+
+def counts(case: Case) -> tuple[float | None, float | None]:
+    """The floor of a case and the multiply-adds of its graph, in forward passes of one sample."""
+    import onnx_lrp
+
+    explainer = onnx_lrp.Explainer(case.path, case.composite, providers="cpu", threads=case.threads, **case.options())
+    try:
+        least = floor.floor(explainer.plan)
+    except floor.UncountableError:
+        return None, None
+    forward = floor.forward_multiply_adds(explainer.plan)
+    return least, emitted.multiply_adds(explainer.to_onnx(), case.threads) / forward
+
+
+def difference(a: NDArray[Any], b: NDArray[Any]) -> float | None:
+    """|a - b| / |b| in the Euclidean norm, of the sample in which it is largest; None for maps of different shapes."""
+    if a.shape != b.shape:
+        return None
+    a, b = (x.astype(np.float64).reshape(len(x), -1) for x in (a, b))
+    return float(np.max(np.linalg.norm(a - b, axis=1) / np.linalg.norm(b, axis=1)))

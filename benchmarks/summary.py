@@ -1,0 +1,96 @@
+"""What the rows amount to, and which of them miss what is aimed at."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import tables
+from contenders import Captum, Ours, Zennit
+from results import over
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from results import Results, Row
+
+OVER_FLOOR = {"vgg16": 1.3, "resnet50": 1.6}
+OVER_FLOOR_OF_OTHERS = 2.5
+LEAD = {Zennit.name: 3.0, Captum.name: 1.0}
+"""How many times our time a peer's is to be, in every row."""
+MEAN_LEAD = 6.0
+"""And zennit's in the geometric mean."""
+NOISE = 1.05
+"""By what factor an image of a batch of 32 may seem dearer than one of 8 without being counted."""
+
+
+@dataclass(frozen=True)
+class Miss:
+    """A row that does not reach what is aimed at."""
+
+    row: Row
+    what: str
+    value: float
+    aim: str
+
+
+def leads(rows: Sequence[Row], peer: str) -> list[tuple[float, Row]]:
+    """How many times our time a peer's is, in the rows that both can run, the smallest first."""
+    found = [(lead, row) for row in rows if (lead := row.lead(peer)) is not None]
+    return sorted(found, key=lambda pair: pair[0])
+
+
+def misses(rows: Sequence[Row]) -> Iterator[Miss]:
+    """Every row that misses, in the table's order."""
+    for row in rows:
+        aim = OVER_FLOOR.get(row.model, OVER_FLOOR_OF_OTHERS)
+        if (cost := row.over_floor()) is not None and cost > aim:
+            yield Miss(row, "x floor", cost, f"at most {aim}")
+        for peer, least in LEAD.items():
+            if (lead := row.lead(peer)) is not None and lead <= least:
+                yield Miss(row, f"{peer} / ours", lead, f"over {least:g}")
+        ours, theirs = row.peak(Ours.name), row.peak(Zennit.name)
+        if ours is not None and theirs is not None and ours > theirs:
+            yield Miss(row, "memory / zennit's", ours / theirs, "at most 1")
+        if (growth := growth_per_image(row, rows)) is not None and growth > NOISE:
+            yield Miss(row, "time per image / that of batch 8", growth, "at most 1")
+
+
+def growth_per_image(row: Row, rows: Sequence[Row]) -> float | None:
+    """What an image of a batch of 32 costs, in those of a batch of 8; None for other rows."""
+    if row.batch != 32:
+        return None
+    small = next((r for r in rows if (r.model, r.composite, r.batch) == (row.model, row.composite, 8)), None)
+    return over(over(row.median(Ours.name), 32), over(small.median(Ours.name), 8)) if small else None
+
+
+def text(results: Results) -> str:
+    """The summary as Markdown."""
+    rows = tables.ordered(results.rows)
+    lines = []
+    for peer in LEAD:
+        if found := leads(rows, peer):
+            mean = statistics.geometric_mean(lead for lead, _ in found)
+            smallest, where = found[0]
+            aim = f" (aim: {MEAN_LEAD:g})" if peer == Zennit.name else ""
+            lines.append(
+                f"- {peer} takes {mean:.2f} times our time in the geometric mean of {len(found)} rows{aim}; "
+                f"the smallest lead is {smallest:.2f}: {_name(where)}"
+            )
+    growths = [growth for row in rows if (growth := growth_per_image(row, rows)) is not None]
+    if growths:
+        mean = statistics.geometric_mean(growths)
+        lines.append(f"- an image of a batch of 32 costs {mean:.2f} times one of a batch of 8, in the geometric mean")
+    missed = list(misses(rows))
+    reached = len(rows) - len({id(miss.row) for miss in missed})
+    lines.append(f"- {reached} of {len(rows)} rows reach every aim")
+    parts = ["\n".join(lines)]
+    if missed:
+        cells = [[_name(miss.row), miss.what, f"{miss.value:.2f}", miss.aim] for miss in missed]
+        parts.append(tables.table(["row", "what", "measured", "aim"], cells, left={0, 1, 3}))
+    return "\n\n".join(parts)
+
+
+def _name(row: Row) -> str:
+    return f"{tables.title(row.model)}, {row.composite}, batch {row.batch}"
