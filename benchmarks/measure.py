@@ -18,9 +18,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEWEST_ROUNDS = 3
+SLOW_ROUND = 3.0
+"""Seconds of the first round from which on it counts as one, and there are no more than FEWEST_ROUNDS."""
+LONG_ROUND = 10.0
+"""And from which on there is only one more."""
 LONG_FORWARD = 0.5
 """Seconds of a forward pass from which on the contenders run one after the other, twice, the first run counting."""
-LONG_RUN = 15.0
+LONG_RUN = 8.0
 """Seconds of a run in such a row from which on it is not run again."""
 PAUSE = 0.1
 """Seconds before each run, in which the threads of the one before stop spinning."""
@@ -71,30 +75,33 @@ class Measurement:
             worker.close()
 
     def _start(self, batch: int) -> tuple[list[int], Result]:
-        """Each sample's largest output, and the result of the forward pass with a first run."""
+        """Each sample's largest output, and the result of the forward pass with its first run."""
         self.forward.load(batch, [])
-        self.forward.run()
-        targets = [int(target) for target in self.forward.result().argmax(axis=1)]
         result = Result()
-        self._run(self.forward, result)
-        return targets, result
+        if not self._run(self.forward, result):
+            raise WorkerError(result.reason)
+        return [int(target) for target in self.forward.result().argmax(axis=1)], result
 
     def _one_after_the_other(self, row: Row, targets: list[int], maps: dict[str, NDArray[Any]], *, last: bool) -> None:
-        for worker in self.workers:
+        for position, worker in enumerate(self.workers):
             result = row.results[worker.name]
-            self._run(self.forward, row.results[Forward.name])
+            if position:
+                self._run(self.forward, row.results[Forward.name])
             if self._first(worker, row.batch, targets, result, maps) and result.seconds[0] < LONG_RUN:
                 self._run(worker, result)
             if last:
                 worker.close()
 
     def _in_turns(self, row: Row, targets: list[int], maps: dict[str, NDArray[Any]]) -> None:
-        """A B C D A B C D ..., so that a slow spell of the machine hits all of them. The first round warms up."""
+        """A B C D A B C D ..., so that a slow spell of the machine hits all of them."""
         running = [worker for worker in self.workers if self._first(worker, row.batch, targets, row.results[worker.name], maps)]
-        for result in row.results.values():
-            result.seconds.clear()
+        first = sum(sum(result.seconds) for result in row.results.values())
+        if first < SLOW_ROUND:  # it only warms up
+            for result in row.results.values():
+                result.seconds.clear()
+        rounds = self.limits.rounds if first < SLOW_ROUND else min(self.limits.rounds, FEWEST_ROUNDS) - 1 if first < LONG_ROUND else 1
         started = time.perf_counter()
-        for done in range(self.limits.rounds):
+        for done in range(rounds):
             if done >= FEWEST_ROUNDS and time.perf_counter() - started > self.limits.budget:
                 break
             for worker in [self.forward, *running]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import itertools
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -49,13 +48,13 @@ def build(name: str, size: int, seed: int, add: Add = PlainAdd) -> nn.Module:
 
 
 def merge_batch_norms(model: nn.Module) -> nn.Module:
-    """The same function with every BatchNorm merged into the convolution before it, in place."""
-    for parent in list(model.modules()):
-        children = list(parent.named_children())
-        for (before, convolution), (after, norm) in itertools.pairwise(children):
+    """The same function with every BatchNorm behind a convolution merged into it, in place."""
+    for layers in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
+        for position in reversed(range(1, len(layers))):
+            convolution, norm = layers[position - 1], layers[position]
             if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, before, torch.nn.utils.fuse_conv_bn_eval(convolution, norm))
-                setattr(parent, after, nn.Dropout().eval())  # the identity, and a module that every peer knows
+                layers[position - 1] = torch.nn.utils.fuse_conv_bn_eval(convolution, norm)
+                del layers[position]
     return model
 
 

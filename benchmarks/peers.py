@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 SQUEEZED = ("efficientnet_b0",)
 """Networks with products of two computed tensors, for which neither peer has a rule."""
+NORMALISED_FIRST = ("densenet121",)
+"""Networks with BatchNorms that cannot be merged. zennit passes relevance through them as it is, which makes maps of 1e21 here."""
 DENSE_ONLY = ("mlp",)
 """Networks without convolutions: composites that differ in the rule for those only are the epsilon rule there."""
 
@@ -95,18 +97,24 @@ class Zennit(TorchPeer):
 
     def composite(self) -> Any:
         """zennit's own of the same key; the epsilon rule on all layers, which it does not bring, is put together."""
+        import models
+
         composites, rules, types = import_zennit("composites"), import_zennit("rules"), import_zennit("types")
-        canonizers = [import_zennit("canonizers").SequentialMergeBatchNorm()]
+        canonizers: list[Any] = [import_zennit("canonizers").SequentialMergeBatchNorm()]
+        own: list[tuple[Any, Any]] = []
         key = self.case.composite
         if key == "gradient":
             return None
+        if self.case.model in NORMALISED_FIRST:
+            models.merge_batch_norms(self.net)
+            canonizers, own = [], [(types.BatchNorm, rules.Epsilon())]
         if key == "epsilon":
-            layer_map = [*composites.layer_map_base(), (types.Linear, rules.Epsilon())]
+            layer_map = [*own, *composites.layer_map_base(), (types.Linear, rules.Epsilon())]
             return composites.LayerMapComposite(layer_map, canonizers=canonizers)
         if key not in composites.COMPOSITES:
             raise NotOfferedError(f"no composite {key}")
         bounds = {bound: self.torch.full((1, 3, 1, 1), value, device=self.case.device) for bound, value in self.case.options().items()}
-        return composites.COMPOSITES[key](canonizers=canonizers, **bounds)
+        return composites.COMPOSITES[key](layer_map=own, canonizers=canonizers, **bounds)
 
     def explain(self, image: Any) -> Any:
         """The relevance of the scores, or the gradient of their sum."""
@@ -155,8 +163,6 @@ class Captum(TorchPeer):
         self.attributor = LRP(self.net)
         if self.case.model in SQUEEZED:
             self.remark = "products give all relevance to both factors"
-        elif any(isinstance(layer, nn.BatchNorm2d) for layer in layers):
-            self.remark = "the epsilon rule at BatchNorms that cannot be merged, which pass relevance on elsewhere"
 
     def explain(self, image: Any) -> Any:
         """The relevance of the targets' scores, or their gradient."""
