@@ -76,5 +76,5 @@ class Ours(Contender):
 CONTENDERS: dict[str, type[Contender]] = {kind.name: kind for kind in (Forward, Ours, Zennit, Captum)}
 PEERS = (Zennit.name, Captum.name)
 
-COMPOSITES = ("epsilon", "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsilon_gamma_box", "gradient")
+MEASURED = ("epsilon", "epsilon_plus_flat", "epsilon_alpha2_beta1", "epsilon_gamma_box", "gradient")
 """What is measured by default, in the order of the tables."""

@@ -21,10 +21,12 @@ import models
 import page
 import summary
 from contender import Case
-from contenders import COMPOSITES, CONTENDERS, PEERS, Forward, Ours
+from contenders import CONTENDERS, MEASURED, PEERS, Forward, Ours
 from measure import Limits, Measurement
 from results import Fact, Results, Row, environment, setup_of
 from worker import Worker, WorkerError
+
+from onnx_lrp import COMPOSITES
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -36,7 +38,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", type=names, default=list(models.MEASURED), help="names in models.py, comma between")
-    parser.add_argument("--composites", type=names, default=list(COMPOSITES), help="keys of composites")
+    parser.add_argument("--composites", type=names, default=list(MEASURED), help="keys of composites")
     parser.add_argument("--batches", type=numbers, default=[1, 8, 32], help="batch sizes")
     parser.add_argument("--peers", type=names, default=list(PEERS), help=f"of {', '.join(PEERS)}; or none")
     parser.add_argument("--threads", type=int, default=2, help="threads of every contender")
@@ -50,7 +52,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, default=models.CACHE / "speed.json", help="where every figure is kept")
     parser.add_argument("--page", type=Path, help="rewrite the generated parts of this Markdown page, and images/speed.png beside it")
     options = parser.parse_args(argv)
-    for kind, given, known in (("peer", options.peers, PEERS), ("network", options.models, models.MODELS)):
+    named = [("peer", options.peers, PEERS), ("network", options.models, models.MODELS), ("composite", options.composites, COMPOSITES)]
+    for kind, given, known in named:
         if unknown := [name for name in given if name not in known]:
             parser.error(f"unknown {kind} {unknown[0]}: choose from {', '.join(known)}")
     return options

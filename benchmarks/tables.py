@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from contenders import COMPOSITES, PEERS, Forward, Ours
+from contenders import MEASURED, PEERS, Forward, Ours
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ def models_of(rows: Sequence[Row]) -> list[str]:
 
 def composites_of(rows: Sequence[Row]) -> list[str]:
     """The measured composites, in the order of the tables."""
-    return _measured([row.composite for row in rows], COMPOSITES)
+    return _measured([row.composite for row in rows], MEASURED)
 
 
 def ordered(rows: Sequence[Row]) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -87,7 +88,9 @@ class Worker:
         answer = json.loads(line) if line else {}
         if "error" in answer or not line:
             self.close()
-            raise WorkerError(answer.get("error") or f"the process ended with code {process.returncode}")
+            killed = process.returncode == -signal.SIGKILL
+            ended = "killed, as happens when memory runs out" if killed else f"the process ended with code {process.returncode}"
+            raise WorkerError(answer.get("error") or ended)
         return answer
 
 
