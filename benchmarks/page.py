@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from results import Results
 
+PARTS = ("environment", "plot", "summary", "speed", "facts")
 END = "<!-- end of generated -->"
 PICTURE = "images/speed.png"
 
@@ -36,6 +37,11 @@ def rewrite(path: Path, results: Results) -> None:
     picture.parent.mkdir(exist_ok=True)
     chart.draw(results.rows, picture)
     path.write_text(text, encoding="utf-8")
+
+
+def check(path: Path) -> None:
+    """Raises OSError for a page that cannot be read, and ValueError for one that has not all markers."""
+    filled(path.read_text(encoding="utf-8"), dict.fromkeys(PARTS, ""))
 
 
 def filled(text: str, parts: dict[str, str]) -> str:

@@ -56,6 +56,11 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for kind, given, known in named:
         if unknown := [name for name in given if name not in known]:
             parser.error(f"unknown {kind} {unknown[0]}: choose from {', '.join(known)}")
+    if options.page:
+        try:
+            page.check(options.page)
+        except (OSError, ValueError) as error:
+            parser.error(f"--page {options.page}: {error}")
     return options
 
 

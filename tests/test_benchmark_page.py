@@ -97,3 +97,8 @@ def test_a_page_without_markers_stays_as_it_is(benchmark, results, tmp_path) -> 
 def written_by_hand(text: str) -> list[str]:
     parts = text.split("<!-- generated: ")
     return [parts[0], *(part.split("<!-- end of generated -->")[1] for part in parts[1:])]
+
+
+def test_facts_stand_beside_their_aims(benchmark, results) -> None:
+    line = benchmark("tables").facts(results).splitlines()[-1]
+    assert line == "| start-up | ours | 1000 / 2000 | plain | 1000 / 1500 | 1.00 / 1.33 | under 1.5 |"
