@@ -28,10 +28,10 @@ COMPOSITES = [
 # Operators of opset 18 with kernels in onnxruntime's CUDA provider (its documentation, OperatorKernels.md).
 ON_CUDA = frozenset(
     (
-        "Abs Add And ArgMax AveragePool Cast Concat ConstantOfShape Conv ConvTranspose Div Equal Erf Exp Expand Flatten Gather Gemm "
-        "GlobalAveragePool Greater GreaterOrEqual HardSigmoid Identity Less LessOrEqual MatMul Max MaxPool Min Mul Neg Not Or Pad Pow Range Reciprocal "
-        "ReduceMean ReduceProd ReduceSum Relu Reshape Resize ScatterElements Shape Sigmoid Sign Slice Softmax Softsign Split Sqrt Squeeze Sub Tanh "
-        "Tile Transpose Unsqueeze Where"
+        "Abs Add And ArgMax AveragePool Cast Concat ConstantOfShape Conv ConvTranspose Div Equal Erf Exp Expand Flatten Gather "
+        "Gemm GlobalAveragePool Greater GreaterOrEqual HardSigmoid Identity Less LessOrEqual MatMul Max MaxPool Min Mul Neg "
+        "Not Or Pad Pow Range Reciprocal ReduceMean ReduceProd ReduceSum Relu Reshape Resize ScatterElements Shape Sigmoid "
+        "Sign Slice Softmax Softsign Split Sqrt Squeeze Sub Tanh Tile Transpose Unsqueeze Where"
     ).split()
 )
 
