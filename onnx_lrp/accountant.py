@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
 from onnx_lrp.advice import settings
 from onnx_lrp.conservation import Conservation, Entry
+from onnx_lrp.device_arrays import count_not_finite
 from onnx_lrp.errors import ModelError
+from onnx_lrp.feeds import by_row
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.seeds import INDEX, WHOLE, emit_seed
 from onnx_lrp.walker import walk
@@ -57,8 +59,9 @@ class Accountant:
             results.append([float(value) / copies for value in interpreter.run(outputs, part)])
         return list(np.array(results, np.float64).T)
 
-    def account(self, feeds: dict[str, Array]) -> Conservation:
+    def account(self, feeds: dict[str, Any]) -> Conservation:
         """The account for the inputs of one explanation; see Explanation.conservation."""
+        feeds = by_row(feeds, len(feeds[INDEX]))
         interpreter, sums, totals = self._books
         names = list(dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)]))
         values = dict(zip(names, self._one_by_one(interpreter, names, feeds), strict=True))
@@ -77,16 +80,17 @@ class Accountant:
         inputs = sum((values[t] for t in totals[1:]), zero)
         return Conservation(seed, inputs, entries, conserving)
 
-    def check_finite(self, values: dict[str, Array], feeds: dict[str, Array]) -> None:
+    def check_finite(self, values: dict[str, Any], feeds: dict[str, Any]) -> None:
         """Raises ModelError for NaN or infinity in a result, naming the first node on the way back that made it."""
-        wrong = {name: int(value.size - np.isfinite(value).sum()) for name, value in values.items()}
+        wrong = {name: count_not_finite(value) for name, value in values.items()}
         name = next((name for name, count in wrong.items() if count), None)
         if name is not None:
             raise ModelError(f"{name!r} has {wrong[name]} values that are NaN or infinite, {self._first_overflow(feeds)}")
 
-    def _first_overflow(self, feeds: dict[str, Array]) -> str:
+    def _first_overflow(self, feeds: dict[str, Any]) -> str:
         """Where the first value that is not finite comes from: a node of the forward pass, else a rule on the way back."""
         explainer = self._explainer
+        feeds = by_row(feeds, len(feeds[INDEX]))
         graph = explainer.graph
         needed = graph.needed_for([explainer.output_name])
         nodes = [node for node in needed if node.outputs[0] and graph.type_of(node.outputs[0]).is_float]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from onnx_lrp.accountant import Accountant
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.concepts import Condition, Mask, read_conditions
+from onnx_lrp.device_arrays import foreign_among, is_foreign, to_framework, to_numpy
 from onnx_lrp.emitter import Emitter, embed
 from onnx_lrp.errors import InputError
 from onnx_lrp.explanation import Explanation
@@ -183,7 +184,8 @@ class Explainer:
         """Computes the relevance of the explained inputs.
 
         Args:
-            x: the input, (N, ...), or a dict name -> array for models of several inputs.
+            x: the input, (N, ...), or a dict name -> array for models of several inputs: numpy arrays, or arrays of a framework that
+                has DLPack (PyTorch, CuPy, JAX ...). The results are then arrays of that framework on the same device, without a copy.
             target: which output to explain: None (each sample's largest), an int, one int per sample, an (N, K) array (K targets per
                 sample, over one forward pass), or a tuple for outputs of more than one axis beside the batch. With labels= names may
                 stand for ints. Booleans shaped like the output: several outputs at once. A `Region`, or an int array with the class at
@@ -200,7 +202,11 @@ class Explainer:
         Raises:
             InputError: input, target or seed do not fit the model, or the input holds NaN or infinity.
         """
+        like = foreign_among(x.values() if isinstance(x, Mapping) else [x])
         feeds, batch = self._feeds(x)
+        if two_pass or self.fixed_batch() not in (None, batch):
+            feeds = {name: to_numpy(value) for name, value in feeds.items()}
+        target, seed = (to_numpy(given) if is_foreign(given) else given for given in (target, seed))
         shape = self.graph.shape(self.output_name)
         known = sample_shape(shape)
         masks: dict[Mask, Array] = {}
@@ -230,12 +236,15 @@ class Explainer:
                 targets.check(plain)
                 start.check(targets, plain, self._activation())
             raise
-        feeds = {name: np.repeat(value, lanes, 0) if lanes > 1 else value for name, value in feeds.items()} | seeds
+        feeds |= seeds
         targets.check(output.shape[1:])
         start.check(targets, output.shape[1:], self._activation())
         self._accountant.check_finite({self.output_name: output, **values}, feeds)
         if lanes > 1 or targets.per_sample is not None:
             values = self._parted(values, batch, lanes, passes, targets)
+        if like is not None and not is_foreign(output):
+            output, *found = (to_framework(value, like) for value in (output, *values.values()))
+            values = dict(zip(values, found, strict=True))
         return Explanation(self, values, output, targets, feeds, conditional=bool(masks))
 
     def _parted(self, values: dict[str, Array], batch: int, lanes: int, passes: int, targets: Targets) -> dict[str, Array]:

@@ -7,9 +7,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from onnx_lrp.concepts import channel_relevance
+from onnx_lrp.device_arrays import is_foreign, to_numpy
 from onnx_lrp.errors import InputError
 from onnx_lrp.saving import gather, save_arrays
-from onnx_lrp.seeds import FEEDS, INDEX
+from onnx_lrp.seeds import FEEDS
 from onnx_lrp.summary import LayerSummary, layer_summary
 from onnx_lrp.tensorboard import log
 
@@ -28,20 +29,18 @@ class Explanation:
     def __init__(
         self,
         explainer: Explainer,
-        relevances: dict[str, Array],
-        output: Array,
+        relevances: dict[str, Any],
+        output: Any,
         targets: Targets,
-        feeds: dict[str, Array],
+        feeds: dict[str, Any],
         *,
         conditional: bool = False,
     ):
         self.relevances = relevances
-        """Every explained input and recorded tensor, by the name it was asked for -> its relevance."""
+        """Every explained input and recorded tensor, by the name it was asked for -> its relevance: numpy arrays, or of the framework and
+        on the device of the input."""
         self.output = output
-        """The explained output, (N, ...), without a final activation that was left off."""
-        self.target = targets.used(output)
-        """The targets used: ints (N,), (N, K) for K targets per sample, (N, axes) for outputs of several axes. Of several outputs at once
-        the mask, booleans shaped like the output; of a region the class at each place, (N, ...), -1 where none is explained."""
+        """The explained output, (N, ...), without a final activation that was left off; an array of the same kind."""
         self.gap: Array | None = None
         """Of integrated gradients: by how much the relevances add up to more than f(x) - f(baseline); (N,), or (N, K) for K targets."""
         self._targets = targets
@@ -49,17 +48,44 @@ class Explanation:
         self._feeds = feeds
         self._conditional = conditional
 
+    @cached_property
+    def target(self) -> Array:
+        """The targets used: ints (N,), (N, K) for K targets per sample, (N, axes) for outputs of several axes. Of several outputs at once
+        the mask, booleans shaped like the output; of a region the class at each place, (N, ...), -1 where none is explained."""
+        return self._targets.used(self._output)
+
+    @cached_property
+    def _output(self) -> Array:
+        return to_numpy(self.output)
+
+    def numpy(self) -> Explanation:
+        """The same explanation with numpy arrays; it is itself if that is what it has.
+
+        What an explanation says of itself (`target`, `conservation`, `summary`, `save` ...) is in numpy arrays with or without this.
+        """
+        if not is_foreign(self.output):
+            return self
+        result = Explanation(
+            self._explainer,
+            {name: to_numpy(value) for name, value in self.relevances.items()},
+            self._output,
+            self._targets,
+            {name: to_numpy(value) for name, value in self._feeds.items()},
+            conditional=self._conditional,
+        )
+        result.gap = self.gap
+        return result
+
     @property
-    def relevance(self) -> Array | dict[str, Array]:
+    def relevance(self) -> Any:
         """The relevance of the explained input, shaped like it ((N, K, ...) for K targets per sample); a dict for several of them."""
         names = self._explainer.inputs
         return self.relevances[names[0]] if len(names) == 1 else {name: self.relevances[name] for name in names}
 
     @property
-    def inputs(self) -> dict[str, Array]:
+    def inputs(self) -> dict[str, Any]:
         """The model's inputs as they were run, by name: each (N, ...)."""
-        copies = len(self._feeds[INDEX]) // len(self.output)
-        return {name: value[::copies] for name, value in self._feeds.items() if name not in FEEDS}
+        return {name: value for name, value in self._feeds.items() if name not in FEEDS}
 
     @property
     def explained_inputs(self) -> list[str]:
@@ -93,12 +119,12 @@ class Explanation:
     @property
     def target_as_given(self) -> Any:
         """The targets in a form that `Explainer.explain` takes."""
-        return self._targets.as_given(self.output)
+        return self._targets.as_given(self._output)
 
     @property
     def explained(self) -> Array:
         """The explained output's value at the targets in float64, (N,), or (N, K) for K targets; of several outputs or a region the sum."""
-        return self._targets.values(self.output)
+        return self._targets.values(self._output)
 
     def with_relevances(self, relevances: dict[str, Array], gap: Array | None = None) -> Explanation:
         """The same explanation with other relevances, computed from several runs; the account stays that of the plain run."""
@@ -122,7 +148,7 @@ class Explanation:
         if name not in self.relevances:
             raise InputError(f"the relevance of {name!r} was not asked for: give record=[{name!r}] to the Explainer")
         explainer = self._explainer
-        return channel_relevance(explainer.graph, explainer.tensors[name], self.relevances[name], axis)
+        return channel_relevance(explainer.graph, explainer.tensors[name], to_numpy(self.relevances[name]), axis)
 
     @cached_property
     def conservation(self) -> Conservation:
@@ -140,7 +166,7 @@ class Explanation:
 
         Prints as a table; `.plot(path)` draws it. Make the explainer with record="all" to see all layers.
         """
-        return layer_summary(self)
+        return layer_summary(self.numpy())
 
     def save(self, path: str | os.PathLike[str], label: ArrayLike | None = None) -> None:
         """Writes the explanation to a .npz or HDF5 (.h5, .hdf5) file, whole or not at all; docs/layers.md lists what it holds.
@@ -154,7 +180,7 @@ class Explanation:
         Raises:
             InputError: unknown suffix, h5py is missing, the labels do not fit, or the file cannot be written.
         """
-        save_arrays(path, gather([self], label))
+        save_arrays(path, gather([self.numpy()], label))
 
     def to_tensorboard(self, writer: Any, step: int = 0, tag: str = "relevance") -> None:
         """Logs heat maps, histograms and the summary's figures of each tensor in `relevances`.
@@ -167,4 +193,4 @@ class Explanation:
         Raises:
             InputError: the writer lacks one of the three methods.
         """
-        log(self, writer, step, tag)
+        log(self.numpy(), writer, step, tag)

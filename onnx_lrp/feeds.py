@@ -9,10 +9,13 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from onnx_lrp.device_arrays import count_not_finite, dtype_name, fitted, is_foreign, kind_of, to_numpy
 from onnx_lrp.errors import InputError, suggest
 from onnx_lrp.graph import Array, TensorType
+from onnx_lrp.seeds import FEEDS
 
-Input: TypeAlias = "Array | Mapping[str, Array]"
+Input: TypeAlias = "Array | Mapping[str, Array] | Any"
+"""An array of numpy or of another framework, or a dict name -> array."""
 
 
 def value_info(name: str, dtype: Any, shape: Sequence[int | str | None] | None) -> onnx.ValueInfoProto:
@@ -50,23 +53,47 @@ def feeds_for(x: Input, names: list[str], types: Mapping[str, TensorType]) -> tu
     return feeds, batch
 
 
-def _fitting(name: str, value: Any, dtype: Any, shape: tuple[int | str | None, ...] | None) -> Array:
-    """An input as an array of the right type, checked against the model's shape but for the batch."""
+def on_host(x: Input) -> Input:
+    """The arrays that a user gives as numpy arrays, for what is not computed by a session."""
+    if isinstance(x, Mapping):
+        return {name: to_numpy(value) if is_foreign(value) else value for name, value in x.items()}
+    return to_numpy(x) if is_foreign(x) else x
+
+
+def _fitting(name: str, value: Any, dtype: Any, shape: tuple[int | str | None, ...] | None) -> Any:
+    """An input as an array of the right type, checked against the model's shape but for the batch; a foreign array stays one."""
     try:
-        array = np.asarray(value)
+        array = value if is_foreign(value) else np.asarray(value)
     except (TypeError, ValueError):
         raise InputError(f"input {name!r} is no array") from None
-    if array.dtype.kind not in "fiub":
-        raise InputError(f"input {name!r} has type {array.dtype}, which is not numeric")
+    if kind_of(array) not in "fiub":
+        raise InputError(f"input {name!r} has type {dtype_name(array)}, which is not numeric")
     if shape is not None and (
         array.ndim != len(shape) or any(isinstance(w, int) and w != h for w, h in zip(shape[1:], array.shape[1:], strict=True))
     ):
         wanted = "(" + ", ".join("N" if i == 0 else str(length or "?") for i, length in enumerate(shape)) + ")"
-        raise InputError(f"input {name!r} has shape {array.shape}, the model wants {wanted}")
+        raise InputError(f"input {name!r} has shape {tuple(array.shape)}, the model wants {wanted}")
     if array.ndim == 0:
         raise InputError(f"input {name!r} has no batch axis")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"input {name!r} has {int((~np.isfinite(array)).sum())} values that are NaN or infinite")
-    if dtype is not None and np.dtype(dtype).kind in "iu" and array.dtype.kind == "f":
-        raise InputError(f"input {name!r} wants {np.dtype(dtype)}, not {array.dtype}")
+    wrong = count_not_finite(array) if kind_of(array) == "f" else 0
+    if wrong:
+        raise InputError(f"input {name!r} has {wrong} values that are NaN or infinite")
+    if dtype is not None and np.dtype(dtype).kind in "iu" and kind_of(array) == "f":
+        raise InputError(f"input {name!r} wants {np.dtype(dtype)}, not {dtype_name(array)}")
+    if is_foreign(array):
+        return fitted(name, array, dtype or np.float32)
     return np.ascontiguousarray(array.astype(dtype or np.float32, copy=False))
+
+
+def by_row(feeds: Mapping[str, Any], rows: int) -> dict[str, Array]:
+    """The feeds of an explanation with each sample of the model's inputs repeated for its targets, so that there are as many as rows.
+
+    Args:
+        feeds: the inputs of the explaining graph: the model's as the user gave them, the seed's with one row for each target.
+        rows: how many targets there are, of all samples.
+    """
+    found = {}
+    for name, value in feeds.items():
+        array = to_numpy(value)
+        found[name] = array if name in FEEDS else array.repeat(rows // len(array), 0)
+    return found

@@ -18,7 +18,7 @@ from onnx_lrp.emitter import Emitter
 from onnx_lrp.errors import InputError
 from onnx_lrp.explainer import Explainer
 from onnx_lrp.explanation import Explanation
-from onnx_lrp.feeds import Input
+from onnx_lrp.feeds import Input, on_host
 from onnx_lrp.gradients import compiled
 from onnx_lrp.graph import Array, Graph, ModelSource
 from onnx_lrp.operators import Role, find_operator
@@ -65,6 +65,7 @@ def grad_cam(
     inner = inner_explainer(explainer, layer, guided=guided)
     source, (chosen,) = explainer.plan.sources[0], inner.plan.sources
     rank = explainer.graph.rank(source) or 0
+    x = on_host(x)
     plain = explainer.explain(x, target)
     value = plain.relevances[explainer.inputs[0]]
     small = inner.explain(x, plain.target_as_given).relevances[chosen]

@@ -11,7 +11,7 @@ from onnx_lrp.composites import COMPOSITES
 from onnx_lrp.errors import InputError, suggest
 from onnx_lrp.explainer import Explainer
 from onnx_lrp.explanation import Explanation
-from onnx_lrp.feeds import Input
+from onnx_lrp.feeds import Input, on_host
 from onnx_lrp.graph import Array, ModelSource
 
 Quadrature: TypeAlias = Literal["right", "left", "midpoint", "trapezoid", "gauss"]
@@ -74,6 +74,7 @@ def integrated_gradients(
     baselines = baseline if isinstance(baseline, list) else [baseline]
     if not baselines:
         raise InputError("the list of baselines is empty")
+    x = on_host(x)
     plain, inputs = explainer.explain(x, target), _inputs(explainer, x)
     further = [name for name in plain.relevances if name not in inputs]
     if further:
@@ -141,6 +142,7 @@ def smoothgrad(
         raise InputError(f"seed is an int >= 0, not {seed!r}")
     _one_of(statistic, STATISTICS, "statistic")
     explainer = compiled(model, options)
+    x = on_host(x)
     plain, inputs = explainer.explain(x, target), _inputs(explainer, x)
     scales = {name: np.float32(noise) * _range(value) for name, value in inputs.items()}
 

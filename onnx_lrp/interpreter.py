@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from onnx import TensorProto, helper
 
+from onnx_lrp.device_arrays import device_of, foreign_among, from_ort, is_foreign, to_ort, written
 from onnx_lrp.emitter import IR_VERSION, embed
 from onnx_lrp.errors import InputError, ModelError, OnnxLrpError
 from onnx_lrp.folding import fold
@@ -130,6 +131,15 @@ def is_cuda(providers: Sequence[Any]) -> bool:
     return (first if isinstance(first, str) else first[0]) == "CUDAExecutionProvider"
 
 
+def device_for(providers: Sequence[Any]) -> tuple[str, int]:
+    """The device that a provider list computes on: "cuda" and its number, or "cpu"."""
+    for provider in providers:
+        name, options = (provider, {}) if isinstance(provider, str) else provider
+        if name in ("CUDAExecutionProvider", "TensorrtExecutionProvider"):
+            return "cuda", int(options.get("device_id", 0))
+    return "cpu", 0
+
+
 class Interpreter:
     """One onnxruntime session.
 
@@ -167,17 +177,51 @@ class Interpreter:
         if is_cuda(providers) and self.session.get_providers()[0] != "CUDAExecutionProvider":
             raise InputError("CUDA was asked for, but onnxruntime could not load it (are CUDA 13 and cuDNN 9 installed?)")
         self.input_names = [value.name for value in self.session.get_inputs()]
+        self.device = device_for(providers)
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """Runs the graph on arrays.
 
+        Args:
+            outputs: the names of the tensors that are wanted.
+            feeds: the inputs, and others, which are left out. With a foreign array among them, it and what it gives stay where they are.
+
+        Returns:
+            The outputs as numpy arrays; with a foreign array among the inputs as arrays of its framework, on its device.
+
         Raises:
-            InputError: onnxruntime refuses the inputs.
+            InputError: onnxruntime refuses the inputs, or they are on a device that the session does not run on.
         """
+        given = {name: value for name, value in feeds.items() if name in self.input_names}
+        like = foreign_among(given.values())
+        if like is not None and device_of(like) not in (("cpu", 0), self.device):
+            mend = 'an Explainer with providers="cuda"' if self.device[0] == "cpu" else "one there"
+            raise InputError(f"the input is on {written(device_of(like))}, the explainer runs on {written(self.device)}: it takes {mend}")
         try:
-            return cast("list[Array]", self.session.run(list(outputs), {k: v for k, v in feeds.items() if k in self.input_names}))
+            if like is None and self.device[0] == "cpu":
+                return cast("list[Array]", self.session.run(list(outputs), given))
+            return self._run_bound(outputs, given, like)
         except Exception as error:
             raise InputError(f"the model cannot run on this input: {_plain(error)}") from error
+
+    def _run_bound(self, outputs: Sequence[str], feeds: Mapping[str, Any], like: Any) -> list[Any]:
+        """Runs with inputs and outputs bound: what is on the session's device is read there, and results stay beside the input `like`."""
+        binding = self.session.io_binding()
+        for name, value in feeds.items():
+            if is_foreign(value):
+                binding.bind_ortvalue_input(name, to_ort(value))
+            else:
+                binding.bind_cpu_input(name, np.ascontiguousarray(value))
+        names = list(dict.fromkeys(outputs))
+        for name in names:
+            binding.bind_output(name, *(("cpu", 0) if like is None else device_of(like)))
+        binding.synchronize_inputs()  # the framework may still be computing them
+        self.session.run_with_iobinding(binding)
+        if like is None:
+            found = dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
+        else:
+            found = {name: from_ort(value, like) for name, value in zip(names, binding.get_outputs(), strict=True)}
+        return [found[name] for name in outputs]
 
 
 def _placeholder(name: str, value: Array) -> TensorProto:

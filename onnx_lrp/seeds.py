@@ -132,12 +132,19 @@ def emit_seed(e: Emitter, output: str) -> str:
     at = e.op("Cast", e.op("Equal", e.op("Reshape", classes, e.ints(-1, 1)), t), to=1)
     value, one, *others = e.ops("Split", WEIGHTS, outputs=[""] * 5, axis=1, num_outputs=5)
     plain = e.mul(at, e.add(e.mul(y, value), one))
-    seed = e.op(
-        "If",
-        CONTRAST,
-        then_branch=e.branch(lambda: e.add(plain, _contrast(e, y, at, e.op("Greater", t, e.constant(LARGEST, np.int64)), count, others))),
-        else_branch=e.branch(lambda: e.add(plain, GIVEN)),
-    )
+
+    def contrast() -> str:
+        return _contrast(e, y, at, e.op("Greater", t, e.constant(LARGEST, np.int64)), count, others)
+
+    if e.device == "cuda":  # a branch would run on the CPU; on a GPU, adding parts with weights of zero costs next to nothing
+        seed = e.sum([plain, GIVEN, contrast()])
+    else:
+        seed = e.op(
+            "If",
+            CONTRAST,
+            then_branch=e.branch(lambda: e.add(plain, contrast())),
+            else_branch=e.branch(lambda: e.add(plain, GIVEN)),
+        )
     return e.op("Reshape", seed, e.op("Shape", output))
 
 

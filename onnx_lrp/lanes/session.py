@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from onnx_lrp.device_arrays import joined, spread
 from onnx_lrp.feeds import value_info
 from onnx_lrp.interpreter import Interpreter
 from onnx_lrp.lanes.lifter import lift
@@ -95,12 +96,12 @@ class LaneSession:
         made: list[list[Array]] = []
         for start in range(0, batch, size):
             rows = np.minimum(np.arange(start, start + size), batch - 1)
-            part = {name: value[rows] if len(value) == batch else value for name, value in feeds.items()}
+            part = {name: value[rows] if len(value) == batch != size else value for name, value in feeds.items()}
             chosen = {name: value[:, rows] for name, value in by_lane.items()}
             used = min(size, batch - start)
             found = (self._together if self.lifted else self._one_by_one)(part | given, chosen, masks, lanes)
             made.append([value[:, :used] if value.shape[1] == size else value for value in found])
-        output, *values = (np.concatenate(parts, 1) for parts in zip(*made, strict=True))
+        output, *values = (joined(parts, 1) for parts in zip(*made, strict=True))
         return output[0], dict(zip(self._names, values, strict=True))
 
     def _together(self, feeds: Mapping[str, Array], seeds: Mapping[str, Array], masks: Mapping[str, Array], lanes: int) -> list[Array]:
@@ -109,7 +110,7 @@ class LaneSession:
         names = list(dict.fromkeys([self.output, *(tensor for tensor, _ in self._names.values())]))
         found = dict(zip(names, self._interpreter.run(names, {**feeds, **rows, **masks}), strict=True))
         values = [
-            found[tensor] if wide else np.broadcast_to(found[tensor], (lanes, *found[tensor].shape))
+            found[tensor] if wide else spread(found[tensor], (lanes, *found[tensor].shape))
             for tensor, wide in self._names.values()
         ]
         return [found[self.output][None], *values]
@@ -121,7 +122,7 @@ class LaneSession:
             one = slice(lane, lane + 1)
             own = {name: value[lane] for name, value in masks.items()}
             runs.append(self._together(feeds, {name: value[one] for name, value in seeds.items()}, own, 1))
-        output, *values = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+        output, *values = (joined(parts) for parts in zip(*runs, strict=True))
         return [output[:1], *values]
 
 
