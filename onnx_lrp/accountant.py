@@ -13,6 +13,7 @@ from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.device_arrays import count_not_finite
 from onnx_lrp.errors import ModelError
 from onnx_lrp.feeds import by_row
+from onnx_lrp.precision import overflow_sums
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.seeds import INDEX, WHOLE, emit_seed
 from onnx_lrp.walker import walk
@@ -99,8 +100,26 @@ class Accountant:
         values = explainer.run(explainer.interpreter(model, constants), outputs, feeds)
         for node, value in zip(nodes, values, strict=True):
             if not np.isfinite(value).all():
-                return f"first at node {node.name!r} ({node.op}) in the forward pass"
+                half = ", where float16 overflows: take precision 'float32' or 'tf32'" if explainer.precision == "float16" else ""
+                return f"first at node {node.name!r} ({node.op}) in the forward pass{half}"
+        node = self._first_halved(feeds)
+        if node is not None:
+            return f"first at node {node!r}, where float16 overflows: take precision 'float32' or 'tf32'"
         for entry in self.account(feeds).entries:
             if np.isfinite(entry.received).all() and not np.isfinite(entry.passed).all():
                 return f"first at node {entry.node!r} ({entry.operator}) under rule {entry.rule}: is a stabiliser too small?"
         return "in the seed"
+
+    def _first_halved(self, feeds: dict[str, Array]) -> str | None:
+        """The first node on the way back for which a product in float16 overflows; None without float16."""
+        explainer = self._explainer
+        e = explainer.emitter()
+        forward = len(e.halved)
+        walk(explainer.plan, e, emit_seed(e, explainer.output_name), explainer.plan.sources)
+        sums = dict(list(overflow_sums(e).items())[forward:])
+        if not sums:
+            return None
+        inputs = [*explainer.model_inputs(), *explainer.seed_inputs()]
+        model, constants = e.model(inputs, [onnx.ValueInfoProto(name=name) for name in sums])
+        values = self._one_by_one(explainer.interpreter(model, constants), list(sums), feeds)
+        return next((node for node, value in zip(sums.values(), values, strict=True) if not np.isfinite(value).all()), None)

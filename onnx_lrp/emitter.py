@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from onnx_lrp.graph import CANONICAL, Array, Graph, Node, captured_by
 from onnx_lrp.graph.opset import OPSET
+from onnx_lrp.precision import PRODUCTS, Precision, product
 
 IR_VERSION = 8
 
@@ -26,13 +27,21 @@ class Emitter:
     itself computes returns the model's tensor. So rules may ask freely, and no work is done twice.
     """
 
-    def __init__(self, graph: Graph, device: str = "cpu"):
+    def __init__(self, graph: Graph, device: str = "cpu", precision: Precision = "float32", *, emulated: bool = False):
         from onnx_lrp.operators import operator_of
 
         self.graph = copy.copy(graph)
         self.graph.types = dict(graph.types)  # for tensors of ours, too
         self.device = device
         """'cpu' or 'cuda': some maps have encodings that are faster on one of them."""
+        self.precision = precision
+        """How exactly products are computed; see `onnx_lrp.precision`."""
+        self.emulated = emulated
+        """Whether what computes has no such products, so that they are imitated in float32."""
+        self.at = ""
+        """The name of the model's node that is worked on."""
+        self.halved: dict[str, str] = {}
+        """The products in float16 that may overflow, and the node that each was emitted for."""
         self.constants: dict[str, Array] = {}
         self._nodes: list[onnx.NodeProto] = []
         self._made_by: dict[str, onnx.NodeProto] = {}
@@ -42,6 +51,7 @@ class Emitter:
         self._replayed: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
         self._count = 0
         for node in graph.nodes:
+            self.at = node.name
             if node.domain == CANONICAL:
                 operator_of(node).lower(self, node)
             else:
@@ -50,12 +60,19 @@ class Emitter:
     # nodes ----------------------------------------------------------------------------------------------------------
 
     def node(self, node: Node) -> None:
-        """Emits a node of the model as it is."""
+        """Emits a node of the model as it is, products in the precision asked for."""
+        if self.precision != "float32" and node.op in PRODUCTS and not node.domain and self.graph.type_of(node.outputs[0]).is_float:
+            self.product(node.op, *node.inputs, output=node.outputs[0], **node.attributes)
+            return
         self._emit(node.op, node.inputs, node.outputs, node.attributes, node.domain, node.name)
 
     def op(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Emits an operator with one output and returns that tensor's name (`output` if given)."""
         return self.ops(op, *inputs, outputs=[output], **attributes)[0]
+
+    def product(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        """Emits a convolution or matrix product with a layer's weights, in the precision asked for."""
+        return product(self, op, *inputs, output=output, **attributes)
 
     def ops(self, op: str, *inputs: str, outputs: Sequence[str], **attributes: Any) -> list[str]:
         """Emits an operator with several outputs; those named '' get a fresh name."""

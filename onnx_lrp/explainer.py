@@ -25,6 +25,7 @@ from onnx_lrp.labels import Labels, LabelSource
 from onnx_lrp.lanes.session import LaneSession, by_sample
 from onnx_lrp.lanes.starts import join_targets, spread_seeds
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
+from onnx_lrp.precision import check_precision, poisoned, with_precision
 from onnx_lrp.recording import recorded
 from onnx_lrp.saving import save_model
 from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
@@ -48,6 +49,7 @@ class Explainer:
             "all" (every tensor that relevance flows through), or a list mixing them. They come back in graph order.
         providers: "auto" (CUDA when it is there), "cpu", "cuda", or a list for onnxruntime.
         threads: threads per operator; default: onnxruntime's choice.
+        precision: of convolutions and matrix products: "float32", "tf32" or "float16"; see `onnx_lrp.precision`.
         keep_final_activation: explain behind a final Softmax, LogSoftmax or Sigmoid instead of before it.
         labels: the names of the classes, or the path of a text file with one a line, so that targets can be given by name.
         **composite_options: options of the composite: low=, high=, epsilon=, gamma=, stabilizer=, bias=, layer_map= ...
@@ -69,13 +71,15 @@ class Explainer:
         record: str | Sequence[str] = (),
         providers: Providers = "auto",
         threads: int | None = None,
+        precision: str = "float32",
         keep_final_activation: bool = False,
         labels: LabelSource | None = None,
         **composite_options: Any,
     ):
         self.labels = None if labels is None else Labels(labels)
         self.composite = make_composite(composite, composite_options)
-        self._providers = choose_providers(providers)
+        self.precision = check_precision(precision)
+        self._providers = with_precision(choose_providers(providers), self.precision)
         self._threads = threads
         with broken_models_named(model):
             self.graph = model if isinstance(model, Graph) else canonicalise(read_graph(model))
@@ -96,14 +100,15 @@ class Explainer:
 
     def emitter(self) -> Emitter:
         """An emitter that holds the forward pass."""
-        return Emitter(self.graph, "cuda" if is_cuda(self._providers) else "cpu")
+        cuda = is_cuda(self._providers)
+        return Emitter(self.graph, "cuda" if cuda else "cpu", self.precision, emulated=not cuda)
 
     def _relevances(self, e: Emitter, seed: str, masks: Iterable[Mask] = ()) -> dict[str, str]:
         """Emits the relevance pass: name asked for -> tensor."""
         found = walk(self.plan, e, seed, list(self.tensors.values()), masks={mask.tensor: mask.input for mask in masks})
         result = {}
         for name, tensor in self.tensors.items():
-            result[name] = self.composite.finish(e, found[tensor].tensor, tensor, self.plan.sources)
+            result[name] = poisoned(e, self.composite.finish(e, found[tensor].tensor, tensor, self.plan.sources))
         return result
 
     def model_inputs(self) -> list[onnx.ValueInfoProto]:
@@ -147,7 +152,7 @@ class Explainer:
         such as the output's value at the class to explain and zero elsewhere. Outputs: the explained output, and "relevance" (of several
         explained inputs or recorded tensors: "relevance:<name>" for each).
         """
-        e = Emitter(self.graph)
+        e = Emitter(self.graph, precision=self.precision)
         seed = "target_relevance"
         taken = {seed, "relevance"} & {*self.graph.inputs, *self.graph.constants, *self.graph.producers}
         if taken:
@@ -168,7 +173,7 @@ class Explainer:
     def inner(self, tensor: str, composite: Composite) -> Explainer:
         """An explainer of the same output, on the same device, that goes back to an internal tensor only, with another composite."""
         options: dict[str, Any] = {"output": self.output_name, "keep_final_activation": True}
-        return Explainer(self.graph, composite, inputs=[tensor], providers=self._providers, threads=self._threads, **options)
+        return Explainer(self.graph, composite, inputs=[tensor], providers=self._providers, threads=self._threads, precision=self.precision, **options)
 
     # explaining -----------------------------------------------------------------------------------------------------
 

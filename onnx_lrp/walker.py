@@ -57,6 +57,7 @@ def walk(
         targets = [index for index in carrying_inputs(node, plan.graph) if node.inputs[index] in plan.path]
         ledger = ledger_for(node.name)
         site = Site(e, node, operator, nonnegative, sources, targets, ledger)
+        e.at = node.name
         try:
             passed = rule.propagate(site, upstream)
         except OnnxLrpError:

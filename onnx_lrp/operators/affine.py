@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from onnx_lrp.operators.base import Operator, Role, first_of
+from onnx_lrp.precision import scaled
 
 if TYPE_CHECKING:
     from onnx_lrp.emitter import Emitter
@@ -50,6 +51,12 @@ class AffineOperator(Operator):
         """Emits J(W)^T s, shaped like the node's data input."""
         raise NotImplementedError(node.op)
 
+    def layer_adjoint(self, e: Emitter, node: Node, s: str, weight: str | None) -> str:
+        """Emits J(W)^T s in the emitter's precision, at a scale that it can hold."""
+        if weight is None:
+            return self.adjoint(e, node, s, weight)
+        return scaled(e, node, s, lambda s: self.adjoint(e, node, s, weight))
+
     def broadcast_bias(self, e: Emitter, node: Node, bias: str) -> str:  # noqa: ARG002
         """Emits the bias in a shape that broadcasts against the output."""
         return bias
@@ -76,8 +83,8 @@ class AffineOperator(Operator):
         return self.apply_ones(e, node, ones_like(e, data))
 
     def gradient(self, e: Emitter, node: Node, upstream: list[str | None]) -> dict[int, str]:
-        index = self.data_index(node, e.graph)
-        return {index: self.adjoint(e, node, first_of(upstream), self.weight(node, e.graph))}
+        index, weight = self.data_index(node, e.graph), self.weight(node, e.graph)
+        return {index: self.layer_adjoint(e, node, first_of(upstream), weight)}
 
     def nonnegative(self, node: Node, graph: Graph, known: set[str]) -> bool:
         weight, bias = self.weight(node, graph), self.bias(node, graph)

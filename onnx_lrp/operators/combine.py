@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnx_lrp.operators.base import Operator, Role, first_of
+from onnx_lrp.precision import scaled
 
 if TYPE_CHECKING:
     from onnx_lrp.emitter import Emitter
@@ -71,7 +72,8 @@ class MatMulOperator(Operator):
         def turned(tensor: str, rank: int) -> str:
             return e.op("Transpose", tensor, perm=[*range(rank - 2), rank - 1, rank - 2])
 
-        to_a, to_b = e.op("MatMul", s, turned(b, ranks[1] or 2)), e.op("MatMul", turned(a, ranks[0] or 2), s)
+        to_a = scaled(e, node, s, lambda s: e.product("MatMul", s, turned(b, ranks[1] or 2)))
+        to_b = scaled(e, node, s, lambda s: e.product("MatMul", turned(a, ranks[0] or 2), s))
         return {0: self._sum_batches(e, to_a, a, b), 1: self._sum_batches(e, to_b, b, a)}
 
     @staticmethod

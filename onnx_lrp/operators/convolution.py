@@ -56,14 +56,15 @@ def window_of(node: Node, kernel: list[int], opset: int) -> Window:
     )
 
 
-def transposed_convolution(e: Emitter, s: str, weight: str, window: Window, like: str, result: str, *, ceil: bool = False) -> str:
-    """Emits the adjoint of the convolution of `weight`.
+def transposed_convolution(e: Emitter, s: str, weight: str, window: Window, like: str, result: str, *, ceil: bool = False, layer: bool = False) -> str:
+    """Emits the adjoint of the convolution of `weight`; with `layer`, the weights are a layer's.
 
     `like` and `result` are tensors of the model that have the spatial sizes of the convolution's input and output. With `ceil` the last
     windows may have hung over the padded input's end.
     """
     sizes, counts = ((shape[2:] if (shape := e.graph.shape(tensor)) is not None else (None,) * window.dims) for tensor in (like, result))
     pads, extra = list(window.pads), [0] * window.dims
+    emit = e.product if layer else e.op
     known = True
     for axis, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         if isinstance(size, int) and isinstance(count, int):
@@ -75,12 +76,12 @@ def transposed_convolution(e: Emitter, s: str, weight: str, window: Window, like
         else:
             known = False
     if known:
-        return e.op("ConvTranspose", s, weight, **window._replace(pads=pads).attributes(), output_padding=extra if any(extra) else None)
+        return emit("ConvTranspose", s, weight, **window._replace(pads=pads).attributes(), output_padding=extra if any(extra) else None)
     # Unknown sizes: make the largest input that gives this output, cut what is too much.
     pads, extra = list(window.pads), [stride - 1 for stride in window.strides]
     if ceil:
         pads[window.dims :] = [0] * window.dims
-    made = e.op("ConvTranspose", s, weight, **window._replace(pads=pads).attributes(), output_padding=extra if any(extra) else None)
+    made = emit("ConvTranspose", s, weight, **window._replace(pads=pads).attributes(), output_padding=extra if any(extra) else None)
     if not any(extra) and not ceil:
         return made
     ends = e.op("Slice", e.shape_of(like), e.ints(2), e.ints(2 + window.dims))
@@ -131,7 +132,7 @@ class ConvOperator(_Convolution):
     """y = J(W) x + b with W (out, in / group, *kernel)."""
 
     def apply(self, e: Emitter, node: Node, x: str, weight: str | None, bias: str | None = None) -> str:
-        return e.op("Conv", x, weight or "", *([bias] if bias else []), **node.attributes)
+        return e.product("Conv", x, weight or "", *([bias] if bias else []), **node.attributes)
 
     def adjoint(self, e: Emitter, node: Node, s: str, weight: str | None) -> str:
         window = self.window(e, node)
@@ -144,8 +145,8 @@ class ConvOperator(_Convolution):
         if self._as_convolution(e, window, original.shape):
             pads = [window.extent(i) - 1 - window.pads[i] for i in range(window.dims)]
             pads += [window.extent(i) - 1 - window.pads[i + window.dims] for i in range(window.dims)]
-            return e.op("Conv", s, flipped(e, weight, original.shape, window.group), **window._replace(pads=pads).attributes())
-        return transposed_convolution(e, s, weight, window, node.input(0), node.outputs[0])
+            return e.product("Conv", s, flipped(e, weight, original.shape, window.group), **window._replace(pads=pads).attributes())
+        return transposed_convolution(e, s, weight, window, node.input(0), node.outputs[0], layer=True)
 
     def _as_convolution(self, e: Emitter, window: Window, shape: tuple[int, ...]) -> bool:
         """At stride 1 on the CPU a convolution with the flipped kernel is faster, but for very few input channels."""
@@ -235,10 +236,10 @@ class ConvTransposeOperator(_Convolution):
     """y = J(W) x + b with W (in, out / group, *kernel); its adjoint is the convolution with the same weights."""
 
     def apply(self, e: Emitter, node: Node, x: str, weight: str | None, bias: str | None = None) -> str:
-        return e.op("ConvTranspose", x, weight or "", *([bias] if bias else []), **node.attributes)
+        return e.product("ConvTranspose", x, weight or "", *([bias] if bias else []), **node.attributes)
 
     def adjoint(self, e: Emitter, node: Node, s: str, weight: str | None) -> str:
-        return e.op("Conv", s, weight or node.input(1), **self.window(e, node).attributes())
+        return e.product("Conv", s, weight or node.input(1), **self.window(e, node).attributes())
 
     def _ones(self, e: Emitter, node: Node) -> str:
         return e.op("Expand", e.constant(1.0), e.ints(*e.graph.constants[node.input(1)].shape))

@@ -26,10 +26,10 @@ class GemmOperator(_Dense):
     """y = x W + b, or x W^T + b with transB = 1; x is a matrix. Canonical graphs have alpha = beta = 1 and transA = 0."""
 
     def apply(self, e: Emitter, node: Node, x: str, weight: str | None, bias: str | None = None) -> str:
-        return e.op("Gemm", x, weight or "", *([bias] if bias else []), **node.attributes)
+        return e.product("Gemm", x, weight or "", *([bias] if bias else []), **node.attributes)
 
     def adjoint(self, e: Emitter, node: Node, s: str, weight: str | None) -> str:
-        return e.op("Gemm", s, weight or node.input(1), transB=1 - int(node.attributes.get("transB", 0)))
+        return e.product("Gemm", s, weight or node.input(1), transB=1 - int(node.attributes.get("transB", 0)))
 
     def apply_ones(self, e: Emitter, node: Node, x: str) -> str:  # noqa: ARG002
         return e.reduce_sum(x, [1])
@@ -45,12 +45,12 @@ class LinearOperator(_Dense):
         bias = node.input(2)
         operands = (node.input(1), node.input(0)) if node.attributes["left"] else (node.input(0), node.input(1))
         if bias:
-            e.op("Add", e.op("MatMul", *operands), bias, output=node.outputs[0])
+            e.op("Add", e.product("MatMul", *operands), bias, output=node.outputs[0])
         else:
-            e.op("MatMul", *operands, output=node.outputs[0])
+            e.product("MatMul", *operands, output=node.outputs[0])
 
     def apply(self, e: Emitter, node: Node, x: str, weight: str | None, bias: str | None = None) -> str:
-        y = e.op("MatMul", *((weight or "", x) if node.attributes["left"] else (x, weight or "")))
+        y = e.product("MatMul", *((weight or "", x) if node.attributes["left"] else (x, weight or "")))
         return e.add(y, bias) if bias else y
 
     def adjoint(self, e: Emitter, node: Node, s: str, weight: str | None) -> str:
@@ -68,7 +68,7 @@ class LinearOperator(_Dense):
         dropped = e.ints(-1 if left else -2)
         s = e.op("Unsqueeze", s, dropped) if vector else s
         turned = e.op("Transpose", weight, perm=[*range(rank - 2), rank - 1, rank - 2])
-        back = e.op("MatMul", *((turned, s) if left else (s, turned)))
+        back = e.product("MatMul", *((turned, s) if left else (s, turned)))
         return self._unbroadcast(e, e.op("Squeeze", back, dropped) if vector else back, node)
 
     @staticmethod

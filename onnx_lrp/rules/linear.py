@@ -152,7 +152,7 @@ class LinearView:
             return self.operator.adjoint_square(self.e, self.node, s)
         if self.weight is None:
             return self.operator.adjoint(self.e, self.node, self.e.scale(s, self._factor(part)), None)
-        return self.operator.adjoint(self.e, self.node, s, self._part(self.weight, part))
+        return self.operator.layer_adjoint(self.e, self.node, s, self._part(self.weight, part))
 
     def _known(self, part: Part) -> Part:
         simple = self.simplified(self.weight, part)

@@ -65,7 +65,7 @@ class _PatternRule(Rule):
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
         operator = cast("AffineOperator", site.operator)
-        passed = operator.adjoint(site.e, site.node, relevance_of(upstream).tensor, self.backward_weight(site))
+        passed = operator.layer_adjoint(site.e, site.node, relevance_of(upstream).tensor, self.backward_weight(site))
         return {operator.data_index(site.node, site.e.graph): Relevance(passed)}
 
 
