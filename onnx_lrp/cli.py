@@ -27,6 +27,8 @@ from onnx_lrp.commands.arguments import (
     Output,
     PatternBias,
     PatternFile,
+    Precise,
+    Precision,
     Prepare,
     Providers,
     Record,
@@ -196,6 +198,7 @@ def explain(
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=HOW)] = None,
     providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=HOW)] = Providers.AUTO,
+    precision: Precise = Precision.FLOAT32,
 ) -> None:
     """Explain predictions: print the best classes of each input, and draw what they rest on.
 
@@ -228,6 +231,7 @@ def explain(
         layers=layers,
         threads=threads,
         providers=providers.value,
+        precision=precision.value,
         account=account,
     )
     if caffe_config is not None:
@@ -250,6 +254,11 @@ def check(
     preprocess: Prepare = None,
     output: Output = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.", rich_help_panel=FILES)] = False,
+    providers: Annotated[
+        Providers | None,
+        typer.Option(help="Also show how many nodes run where, and which ones fall back to the CPU.", rich_help_panel=HOW),
+    ] = None,
+    precision: Precise = Precision.FLOAT32,
 ) -> None:
     """Show what would be done with a model: each node, its rule, and what is not supported.
 
@@ -258,7 +267,8 @@ def check(
     from onnx_lrp.commands.models import check as run
 
     options = composite_options(low, high, epsilon, gamma, option, patterns)
-    raise typer.Exit(run(model, composite, options, preprocess, output, as_json=as_json))
+    where = None if providers is None else {"providers": providers.value, "precision": precision.value}
+    raise typer.Exit(run(model, composite, options, preprocess, output, as_json=as_json, where=where))
 
 
 @app.command("compile")
@@ -277,6 +287,7 @@ def compile_(
     preprocess: Prepare = None,
     output: Output = None,
     record: Record = None,
+    precision: Precise = Precision.FLOAT32,
 ) -> None:
     """Write a model that explains itself: an ordinary .onnx file that gives relevance beside its output.
 
@@ -284,7 +295,8 @@ def compile_(
     """
     from onnx_lrp.commands.models import compile_ as run
 
-    run(model, composite, composite_options(low, high, epsilon, gamma, option, patterns), preprocess, output, record or [], to)
+    options = composite_options(low, high, epsilon, gamma, option, patterns)
+    run(model, composite, options, preprocess, output, record or [], to, precision.value)
 
 
 @app.command("patterns")

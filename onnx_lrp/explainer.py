@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from onnx_lrp.accountant import Accountant
+from onnx_lrp.assignment import Assignment, assign
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.concepts import Condition, Mask, read_conditions
@@ -122,11 +123,20 @@ class Explainer:
         return [*whole, *rows, value_info(WEIGHTS, np.float32, (None, 5, 1, 1))]
 
     def _compile(self) -> tuple[Interpreter, dict[str, str]]:
+        model, constants, names = self._explaining_graph()
+        return self.interpreter(model, constants), names
+
+    def assignment(self) -> Assignment:
+        """Which of onnxruntime's execution providers computes which node; prints as text. A session is made for that, nothing is run."""
+        model, constants, _ = self._explaining_graph()
+        return assign(model, constants, self._providers, self._threads)
+
+    def _explaining_graph(self) -> tuple[onnx.ModelProto, dict[str, Array], dict[str, str]]:
+        """The graph for one target per sample, the constants it reads, and name asked for -> tensor."""
         e = self.emitter()
         names = self._relevances(e, emit_seed(e, self.output_name))
         outputs = [onnx.ValueInfoProto(name=tensor) for tensor in dict.fromkeys([self.output_name, *names.values()])]
-        model, constants = e.model([*self.model_inputs(), *self.seed_inputs()], outputs)
-        return self.interpreter(model, constants), names
+        return *e.model([*self.model_inputs(), *self.seed_inputs()], outputs), names
 
     def interpreter(self, model: onnx.ModelProto, constants: dict[str, Array]) -> Interpreter:
         """A session of a graph on the explainer's device."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -148,13 +149,23 @@ class Interpreter:
         constants: its initialisers.
         providers: a list for onnxruntime.
         threads: how many threads an operator uses; None for onnxruntime's choice.
+        settings: further entries of the session's configuration.
     """
 
-    def __init__(self, model: onnx.ModelProto, constants: Mapping[str, Array], providers: Sequence[Any], threads: int | None = None):
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        constants: Mapping[str, Array],
+        providers: Sequence[Any],
+        threads: int | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ):
         runtime = _runtime()
         options = runtime.SessionOptions()
         options.log_severity_level = 4
         options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
+        for key, value in settings.items():
+            options.add_session_config_entry(key, value)
         if threads is not None:
             options.intra_op_num_threads = threads
         constants = fold(model, constants)

@@ -18,6 +18,14 @@ class Providers(StrEnum):
     CUDA = "cuda"
 
 
+class Precision(StrEnum):
+    """How exactly convolutions and matrix products are computed."""
+
+    FLOAT32 = "float32"
+    TF32 = "tf32"
+    FLOAT16 = "float16"
+
+
 class Estimator(StrEnum):
     """Over which outputs patterns are fitted."""
 
@@ -91,6 +99,14 @@ Prepare = Annotated[
 Output = Annotated[
     str | None,
     typer.Option(metavar="TENSOR", help="The tensor to explain; default: the first output, before a final softmax.", rich_help_panel=WHAT),
+]
+Precise = Annotated[
+    Precision,
+    typer.Option(
+        "--precision",
+        rich_help_panel=HOW,
+        help="How exactly convolutions and matrix products are computed; less exact is faster on a GPU only.",
+    ),
 ]
 Record = Annotated[
     list[str] | None,

@@ -68,6 +68,7 @@ class Request:
     layers: bool = False
     threads: int | None = None
     providers: str = "auto"
+    precision: str = "float32"
     account: bool = False
     classes: dict[Path, int] = field(default_factory=dict)
     """The class of each input where a file list gives them; see `caffe_config.class_target`."""
@@ -151,7 +152,7 @@ class _Job:
         composite = named or USUAL
         record = ["all"] if request.layers and not request.record else request.record
         same: dict[str, Any] = {"output": request.output, "record": record}
-        same |= {"providers": request.providers, "threads": request.threads}
+        same |= {"providers": request.providers, "threads": request.threads, "precision": request.precision}
         options = with_bounds(request.model, composite, given, request.preprocess, pictures=photos)
         explainer = Explainer(request.model, composite, **same, **options)
         if named is None and not has_convolutions(explainer.plan):

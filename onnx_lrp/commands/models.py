@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,21 +25,38 @@ _NEEDED = {"low": 0.0, "high": 1.0, "patterns": Patterns({})}
 _MAPS = ("name_map", "first_map", "layer_map", "maps")
 
 
-def check(model: Path, composite: str | None, options: dict[str, Any], preprocess: str | None, output: str | None, *, as_json: bool) -> int:
-    """Print a model's plan.
+def check(
+    model: Path,
+    composite: str | None,
+    options: dict[str, Any],
+    preprocess: str | None,
+    output: str | None,
+    *,
+    as_json: bool,
+    where: dict[str, Any] | None = None,
+) -> int:
+    """Print a model's plan, and with `where`, the options of Explainer that choose a device, which nodes are computed where.
 
     Returns:
         The exit code: 0 if all nodes have a rule, else 1.
     """
-    from onnx_lrp.explainer import plan_of
+    from onnx_lrp.explainer import Explainer, plan_of
 
-    plan = plan_of(model, composite or USUAL, output=output, **with_bounds(model, composite or USUAL, options, preprocess))
+    name, chosen = composite or USUAL, with_bounds(model, composite or USUAL, options, preprocess)
+    plan = plan_of(model, name, output=output, **chosen)
     if composite is None and not has_convolutions(plan):
-        plan = plan_of(model, FALLBACK, output=output, **options)
+        name, chosen = FALLBACK, options
+        plan = plan_of(model, name, output=output, **chosen)
+    placed = None
+    if where is not None and not plan.unsupported:
+        placed = Explainer(model, name, output=output, **where, **chosen).assignment()
     if as_json:
-        typer.echo(plan.to_json())
+        text = plan.to_json()
+        typer.echo(text if placed is None else json.dumps(json.loads(text) | {"assignment": placed.to_dict()}, indent=1))
     else:
         _print_plan(plan)
+        if placed is not None:
+            typer.echo(str(placed))
     return 1 if plan.unsupported else 0
 
 
@@ -75,11 +93,12 @@ def compile_(
     output: str | None,
     record: list[str],
     to: Path,
+    precision: str = "float32",
 ) -> None:
     """Write a model together with its relevance pass to an ONNX file, and say what it takes and gives.
 
     Raises:
-        InputError: The file cannot be written, or is the model itself.
+        InputError: The file cannot be written, or is the model itself, or the precision is no matter of a file.
     """
     import onnx
 
@@ -89,10 +108,13 @@ def compile_(
         raise InputError(f"{to} is the model itself: choose another name")
     if to.is_dir():
         raise InputError(f"cannot write {to}: it is a folder")
+    if precision == "tf32":
+        raise InputError("TF32 is a setting of the session that runs the file, not of the file: choose float32 or float16")
     chosen = with_bounds(model, composite or USUAL, options, preprocess)
-    explainer = Explainer(model, composite or USUAL, output=output, record=record, providers="cpu", **chosen)
+    same: dict[str, Any] = {"output": output, "record": record, "providers": "cpu", "precision": precision}
+    explainer = Explainer(model, composite or USUAL, **same, **chosen)
     if composite is None and not has_convolutions(explainer.plan):
-        explainer = Explainer(model, FALLBACK, output=output, record=record, providers="cpu", **options)
+        explainer = Explainer(model, FALLBACK, **same, **options)
     explainer.save(to)
     graph = onnx.load(to, load_external_data=False).graph
     typer.secho(str(to), bold=True)
