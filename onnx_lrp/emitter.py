@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from onnx_lrp.cuda import cropped, needs_cropping
 from onnx_lrp.graph import CANONICAL, Array, Graph, Node, captured_by
 from onnx_lrp.graph.opset import OPSET
 from onnx_lrp.precision import PRODUCTS, Precision, product
@@ -64,10 +65,15 @@ class Emitter:
         if self.precision != "float32" and node.op in PRODUCTS and not node.domain and self.graph.type_of(node.outputs[0]).is_float:
             self.product(node.op, *node.inputs, output=node.outputs[0], **node.attributes)
             return
+        if self.device == "cuda" and needs_cropping(node.op, node.attributes):
+            cropped(self, *node.inputs, output=node.outputs[0], **node.attributes)
+            return
         self._emit(node.op, node.inputs, node.outputs, node.attributes, node.domain, node.name)
 
     def op(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         """Emits an operator with one output and returns that tensor's name (`output` if given)."""
+        if self.device == "cuda" and needs_cropping(op, attributes):
+            return cropped(self, *inputs, output=output, **attributes)
         return self.ops(op, *inputs, outputs=[output], **attributes)[0]
 
     def product(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
