@@ -122,8 +122,10 @@ def to_numpy(value: Any) -> Array:
         return np.asarray(value)
     if getattr(value, "requires_grad", False):
         value = value.detach()
+    if dtype_name(value) == "bfloat16":
+        value = _module(value).asarray(value, dtype=_module(value).float32)
     if device_of(value)[0] == "cpu":
-        return np.asarray(value)
+        return np.from_dlpack(value)
     if kind_of(value) == "b":  # which onnxruntime does not take
         return to_numpy(_module(value).asarray(value, dtype=_module(value).uint8)).astype(bool)
     copied = to_ort(value.reshape(-1).reshape(tuple(value.shape))).numpy()

@@ -26,7 +26,7 @@ from onnx_lrp.labels import Labels, LabelSource
 from onnx_lrp.lanes.session import LaneSession, by_sample
 from onnx_lrp.lanes.starts import join_targets, spread_seeds
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
-from onnx_lrp.precision import check_precision, poisoned, with_precision
+from onnx_lrp.precision import check_precision, poisoned
 from onnx_lrp.recording import recorded
 from onnx_lrp.saving import save_model
 from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
@@ -80,7 +80,7 @@ class Explainer:
         self.labels = None if labels is None else Labels(labels)
         self.composite = make_composite(composite, composite_options)
         self.precision = check_precision(precision)
-        self._providers = with_precision(choose_providers(providers), self.precision)
+        self._providers = choose_providers(providers, self.precision)
         self._threads = threads
         with broken_models_named(model):
             self.graph = model if isinstance(model, Graph) else canonicalise(read_graph(model))

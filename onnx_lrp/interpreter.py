@@ -22,6 +22,7 @@ from onnx_lrp.errors import InputError, ModelError, OnnxLrpError
 from onnx_lrp.folding import fold
 from onnx_lrp.graph import Graph
 from onnx_lrp.graph.opset import OPSET
+from onnx_lrp.precision import Precision, with_precision
 
 if TYPE_CHECKING:
     import onnx
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 Providers = str | Sequence[Any]
 
-CUDA: list[Any] = [("CUDAExecutionProvider", {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
-"""Full float32 precision, and no exhaustive search for the fastest convolution whenever a shape is new."""
+CUDA: list[Any] = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}), "CPUExecutionProvider"]
+"""No exhaustive search for the fastest convolution whenever a shape is new."""
 
 EXTERNAL = 4096
 """Constants of more elements are handed to the session beside the model: serialising them would copy them, and stops at 2 GB."""
@@ -109,21 +110,23 @@ def _silence() -> Iterator[None]:
         os.close(nowhere)
 
 
-def choose_providers(providers: Providers) -> list[Any]:
+def choose_providers(providers: Providers, precision: Precision = "float32") -> list[Any]:
     """The provider list for a session: "auto" takes CUDA when it is there, "cpu" and "cuda" insist, a list is taken as it is.
+
+    CUDA computes float32 products exactly unless precision is "tf32", or a list says otherwise.
 
     Raises:
         InputError: an unknown name, or CUDA asked for where there is none.
     """
     if not isinstance(providers, str):
-        return list(providers)
+        return with_precision(providers, precision)
     if providers not in ("auto", "cpu", "cuda"):
         raise InputError(f'providers is "auto", "cpu", "cuda" or a list of onnxruntime providers, not {providers!r}')
     if providers == "cuda" and not cuda_is_there():
         raise InputError("CUDA was asked for, but there is no GPU, no driver, or an onnxruntime without CUDA")
     if providers == "cpu" or not cuda_is_there():
         return ["CPUExecutionProvider"]
-    return CUDA
+    return with_precision(CUDA, precision)
 
 
 def is_cuda(providers: Sequence[Any]) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from onnx_lrp.cli import main
+from onnx_lrp.interpreter import cuda_is_there
 
 if importlib.util.find_spec("onnx_lrp.converters") is None:  # not installed: take them from the clone
     _folder = Path(__file__).resolve().parents[1] / "converters"
@@ -20,6 +21,11 @@ if importlib.util.find_spec("onnx_lrp.converters") is None:  # not installed: ta
     assert _spec.loader is not None
     sys.modules["onnx_lrp.converters"] = importlib.util.module_from_spec(_spec)
     _spec.loader.exec_module(sys.modules["onnx_lrp.converters"])
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not cuda_is_there():
+        pytest.skip("no GPU that onnxruntime can use")
 
 
 @pytest.fixture(scope="session")
