@@ -75,7 +75,8 @@ def build(folder: Path) -> None:
     """Builds libraries with the functions that the provider wants of CUDA's."""
     provider = Path(onnxruntime.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
     listed = subprocess.run(["nm", "-D", "--undefined-only", provider], capture_output=True, text=True, check=True).stdout.split()
-    wanted: dict[str, list[str]] = {"libcurand.so.10": [], "libcuda.so.1": [name for name in listed if name.startswith("cu") and "@" not in name]}
+    of_driver = [name for name in listed if name.startswith("cu") and "@" not in name]
+    wanted: dict[str, list[str]] = {"libcurand.so.10": [], "libcuda.so.1": of_driver}
     for name in listed:
         function, _, library = name.partition("@")
         if library.startswith(("libcu", "libcublas")):

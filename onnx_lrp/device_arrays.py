@@ -37,7 +37,7 @@ def foreign_among(values: Iterable[Any]) -> Any:
         if _module(value) is not _module(found[0]):
             raise InputError(f"the inputs are arrays of {_module(found[0]).__name__} and of {_module(value).__name__}: give one kind")
         if device_of(value) != device_of(found[0]):
-            raise InputError(f"the inputs are on {written(device_of(found[0]))} and on {written(device_of(value))}: give them on one device")
+            raise InputError(f"the inputs are on {written(device_of(found[0]))} and on {written(device_of(value))}: move them to one")
     return found[0] if found else None
 
 
@@ -60,7 +60,8 @@ def device_of(value: Any) -> tuple[str, int]:
     if kind in (CPU, PINNED):
         return "cpu", 0
     if kind != CUDA:
-        raise InputError(f"an array of {_module(value).__name__} is on a device that is neither the CPU nor a CUDA device (DLPack's {kind:d})")
+        where = f"device {kind:d} of DLPack's list, neither the CPU nor CUDA"
+        raise InputError(f"an array of {_module(value).__name__} is on {where}")
     return "cuda", int(index)
 
 
@@ -75,7 +76,7 @@ def dtype_name(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """"f", "i", "u" or "b" as in numpy.dtype.kind; "?" for other types."""
+    """ "f", "i", "u" or "b" as in numpy.dtype.kind; "?" for other types."""
     name = dtype_name(value).replace("bfloat", "float")
     return next((kind for kind, start in (("f", "float"), ("i", "int"), ("u", "uint"), ("b", "bool")) if name.startswith(start)), "?")
 

@@ -127,7 +127,7 @@ class Explainer:
         return self.interpreter(model, constants), names
 
     def assignment(self) -> Assignment:
-        """Which of onnxruntime's execution providers computes which node; prints as text. A session is made for that, nothing is run."""
+        """Which of onnxruntime's execution providers computes which node; prints as text. A session is made for that, nothing runs."""
         model, constants, _ = self._explaining_graph()
         return assign(model, constants, self._providers, self._threads)
 
@@ -183,7 +183,9 @@ class Explainer:
     def inner(self, tensor: str, composite: Composite) -> Explainer:
         """An explainer of the same output, on the same device, that goes back to an internal tensor only, with another composite."""
         options: dict[str, Any] = {"output": self.output_name, "keep_final_activation": True}
-        return Explainer(self.graph, composite, inputs=[tensor], providers=self._providers, threads=self._threads, precision=self.precision, **options)
+        return Explainer(
+            self.graph, composite, inputs=[tensor], providers=self._providers, threads=self._threads, precision=self.precision, **options
+        )
 
     # explaining -----------------------------------------------------------------------------------------------------
 

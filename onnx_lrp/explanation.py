@@ -38,7 +38,8 @@ class Explanation:
     ):
         self.relevances = relevances
         """Every explained input and recorded tensor, by the name it was asked for -> its relevance: numpy arrays, or of the framework and
-        on the device of the input."""
+        on the device of the input.
+        """
         self.output = output
         """The explained output, (N, ...), without a final activation that was left off; an array of the same kind."""
         self.gap: Array | None = None

@@ -167,8 +167,8 @@ class Interpreter:
         options = runtime.SessionOptions()
         options.log_severity_level = 4
         options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
-        for key, value in settings.items():
-            options.add_session_config_entry(key, value)
+        for key, setting in settings.items():
+            options.add_session_config_entry(key, setting)
         if threads is not None:
             options.intra_op_num_threads = threads
         constants = fold(model, constants)
@@ -193,7 +193,7 @@ class Interpreter:
         self.input_names = [value.name for value in self.session.get_inputs()]
         self.device = device_for(providers)
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Array]:
         """Runs the graph on arrays.
 
         Args:
@@ -214,7 +214,7 @@ class Interpreter:
         try:
             if like is None and self.device[0] == "cpu":
                 return cast("list[Array]", self.session.run(list(outputs), given))
-            return self._run_bound(outputs, given, like)
+            return cast("list[Array]", self._run_bound(outputs, given, like))
         except Exception as error:
             raise InputError(f"the model cannot run on this input: {_plain(error)}") from error
 

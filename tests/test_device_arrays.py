@@ -131,7 +131,7 @@ def test_an_array_elsewhere_is_refused(explainer: Explainer) -> None:
 
     with pytest.raises(InputError, match=r"on cuda:1, the explainer runs on the CPU"):
         explainer._interpreter.run([explainer.output_name], {"image": OnGpu(IMAGES)})
-    with pytest.raises(InputError, match="neither the CPU nor a CUDA device"):
+    with pytest.raises(InputError, match="device 8 of DLPack's list, neither the CPU nor CUDA"):
         explainer.explain(OnMetal(IMAGES))
 
 

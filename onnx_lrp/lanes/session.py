@@ -109,10 +109,7 @@ class LaneSession:
         rows = {name: value.reshape(-1, *value.shape[2:]) for name, value in seeds.items()}
         names = list(dict.fromkeys([self.output, *(tensor for tensor, _ in self._names.values())]))
         found = dict(zip(names, self._interpreter.run(names, {**feeds, **rows, **masks}), strict=True))
-        values = [
-            found[tensor] if wide else spread(found[tensor], (lanes, *found[tensor].shape))
-            for tensor, wide in self._names.values()
-        ]
+        values = [found[tensor] if wide else spread(found[tensor], (lanes, *found[tensor].shape)) for tensor, wide in self._names.values()]
         return [found[self.output][None], *values]
 
     def _one_by_one(self, feeds: Mapping[str, Array], seeds: Mapping[str, Array], masks: Mapping[str, Array], lanes: int) -> list[Array]:

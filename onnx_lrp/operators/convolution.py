@@ -56,7 +56,9 @@ def window_of(node: Node, kernel: list[int], opset: int) -> Window:
     )
 
 
-def transposed_convolution(e: Emitter, s: str, weight: str, window: Window, like: str, result: str, *, ceil: bool = False, layer: bool = False) -> str:
+def transposed_convolution(
+    e: Emitter, s: str, weight: str, window: Window, like: str, result: str, *, ceil: bool = False, layer: bool = False
+) -> str:
     """Emits the adjoint of the convolution of `weight`; with `layer`, the weights are a layer's.
 
     `like` and `result` are tensors of the model that have the spatial sizes of the convolution's input and output. With `ceil` the last

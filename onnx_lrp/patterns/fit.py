@@ -63,7 +63,7 @@ def fit_patterns(
     options: dict[str, Any] = {"inputs": inputs, "output": output, "batch_size": batch_size, "providers": providers, "threads": threads}
     fit = PatternFit(model, estimator, bias, **options)
     whole = isinstance(data, Mapping) or hasattr(data, "__array__")
-    given: Iterable[Input] = [data] if whole else data  # type: ignore[list-item,assignment]
+    given: Iterable[Input] = [data] if whole else data
     count = max((len(value) for value in _arrays(given[0], "").values()), default=0) if whole else None  # type: ignore[index]
     with progress_bar(count) as advance:
         for batch in fit.batches(given):
