@@ -76,7 +76,7 @@ def dtype_name(value: Any) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """ "f", "i", "u" or "b" as in numpy.dtype.kind; "?" for other types."""
+    """The kind of the elements of an array as numpy.dtype.kind has it: f, i, u or b; ? for other types."""
     name = dtype_name(value).replace("bfloat", "float")
     return next((kind for kind, start in (("f", "float"), ("i", "int"), ("u", "uint"), ("b", "bool")) if name.startswith(start)), "?")
 

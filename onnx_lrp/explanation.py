@@ -52,7 +52,8 @@ class Explanation:
     @cached_property
     def target(self) -> Array:
         """The targets used: ints (N,), (N, K) for K targets per sample, (N, axes) for outputs of several axes. Of several outputs at once
-        the mask, booleans shaped like the output; of a region the class at each place, (N, ...), -1 where none is explained."""
+        the mask, booleans shaped like the output; of a region the class at each place, (N, ...), -1 where none is explained.
+        """
         return self._targets.used(self._output)
 
     @cached_property
@@ -181,7 +182,7 @@ class Explanation:
         Raises:
             InputError: unknown suffix, h5py is missing, the labels do not fit, or the file cannot be written.
         """
-        save_arrays(path, gather([self.numpy()], label))
+        save_arrays(path, gather([self], label))
 
     def to_tensorboard(self, writer: Any, step: int = 0, tag: str = "relevance") -> None:
         """Logs heat maps, histograms and the summary's figures of each tensor in `relevances`.

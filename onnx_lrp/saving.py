@@ -42,6 +42,7 @@ def gather(explanations: Sequence[Explanation], label: ArrayLike | None = None) 
     Raises:
         InputError: the labels do not fit.
     """
+    explanations = [explanation.numpy() for explanation in explanations]
     first = explanations[0]
     arrays = {
         _key("relevance", name, first.explained_inputs): _joined([e.relevances[name] for e in explanations]) for name in first.relevances
