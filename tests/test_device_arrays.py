@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from device_array import DeviceArray
 from models import build, op
+from PIL import Image
 
 import onnx_lrp
 from onnx_lrp import Explainer, interpreter
@@ -16,6 +21,7 @@ from onnx_lrp.errors import InputError
 
 torch = pytest.importorskip("torch")
 
+ROOT = Path(__file__).resolve().parents[1]
 DEMO = Path(onnx_lrp.__file__).parent / "demo" / "digits.onnx"
 IMAGES = np.load(DEMO.with_suffix(".npz"))["images"][:3].astype(np.float32)
 MASK = np.zeros((3, 10), bool)
@@ -193,3 +199,26 @@ def test_bound_runs_give_what_plain_runs_give(explainer: Explainer) -> None:
     got = explainer._interpreter._run_bound(names, feeds | seeds, None)
     assert len(got) == 2
     np.testing.assert_array_equal(got, expected)
+
+
+def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The blocks of docs/gpu.md, one after the other, on the demonstration model."""
+    (tmp_path / "model.onnx").write_bytes(DEMO.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "gpu.md").read_text(), re.DOTALL)
+    assert len(blocks) == 2
+    variables = {"images": IMAGES}
+    for block in blocks:
+        exec(block, variables)  # noqa: S102
+    assert isinstance(variables["explanation"].relevance, torch.Tensor)
+    assert "ExecutionProvider: " in capsys.readouterr().out
+
+
+def test_the_example_draws_its_picture(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.png"
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "gpu.py"), "-o", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "relevance is on c" in done.stdout
+    with Image.open(path) as sheet:
+        assert any(red - blue > 100 for _, (red, _, blue) in sheet.convert("RGB").getcolors(1 << 20))

@@ -43,7 +43,7 @@ def test_every_rule_is_described() -> None:
     assert [name for name in kinds if f"`{name}`" not in text] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", *PAGES])
+@pytest.mark.parametrize("page", ["README.md", "docs/gpu.md", *PAGES])
 def test_what_a_page_links_to_exists(page: str) -> None:
     linked = re.findall(r"\]\(((?!http)[^)#]+)[^)]*\)", (ROOT / page).read_text())
     assert linked
