@@ -183,7 +183,7 @@ class ConvOperator(_Convolution):
         scales = e.constant([1.0, 1.0, *map(float, window.strides)])
         repeated = e.op("Resize", s, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")
         between = window._replace(pads=pads, strides=[1] * window.dims)
-        return e.op("Conv", e.mul(repeated, e.constant(grid)), weight, **between.attributes())
+        return e.product("Conv", e.mul(repeated, e.constant(grid)), weight, **between.attributes())
 
     def _grouped_sum(self, e: Emitter, tensor: str, like: str, group: int) -> str:
         """Sums the channels of each group: (N, group, *spatial)."""
