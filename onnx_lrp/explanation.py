@@ -6,12 +6,10 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from onnx_lrp.concepts import channel_relevance
 from onnx_lrp.errors import InputError
 from onnx_lrp.saving import gather, save_arrays
 from onnx_lrp.seeds import FEEDS, INDEX
 from onnx_lrp.summary import LayerSummary, layer_summary
-from onnx_lrp.tensorboard import log
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -74,7 +72,7 @@ class Explanation:
     @property
     def composite(self) -> str:
         """The composite as text: its class, then a line for each selector and its rule."""
-        return f"{type(self._explainer.composite).__name__}\n{self._explainer.composite}"
+        return self._explainer.signature.composite
 
     @property
     def targets_per_sample(self) -> int | None:
@@ -121,6 +119,8 @@ class Explanation:
         """
         if name not in self.relevances:
             raise InputError(f"the relevance of {name!r} was not asked for: give record=[{name!r}] to the Explainer")
+        from onnx_lrp.concepts import channel_relevance
+
         explainer = self._explainer
         return channel_relevance(explainer.graph, explainer.tensors[name], self.relevances[name], axis)
 
@@ -167,4 +167,6 @@ class Explanation:
         Raises:
             InputError: the writer lacks one of the three methods.
         """
+        from onnx_lrp.tensorboard import log
+
         log(self, writer, step, tag)

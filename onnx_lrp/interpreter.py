@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import os
 import sys
@@ -13,18 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from onnx import TensorProto, helper
 
-from onnx_lrp.emitter import IR_VERSION, embed
 from onnx_lrp.errors import InputError, ModelError, OnnxLrpError
-from onnx_lrp.folding import fold
-from onnx_lrp.graph import Graph
-from onnx_lrp.graph.opset import OPSET
 
 if TYPE_CHECKING:
     import onnx
 
-    from onnx_lrp.graph import Array, ModelSource
+    from onnx_lrp.graph import Graph, ModelSource
+    from onnx_lrp.tensors import Array
 
 Providers = str | Sequence[Any]
 
@@ -58,6 +53,8 @@ def _runtime() -> Any:
 
 
 def _is_installed(name: str) -> bool:
+    import importlib.metadata
+
     try:
         importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -71,6 +68,11 @@ def cuda_is_there() -> bool:
     runtime = _runtime()
     if "CUDAExecutionProvider" not in runtime.get_available_providers() or not _device_may_be_there():
         return False
+    from onnx import TensorProto, helper
+
+    from onnx_lrp.emitter import IR_VERSION
+    from onnx_lrp.graph.opset import OPSET
+
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", [value], [helper.make_tensor_value_info("y", 1, [1])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -138,19 +140,30 @@ class Interpreter:
         constants: its initialisers.
         providers: a list for onnxruntime.
         threads: how many threads an operator uses; None for onnxruntime's choice.
+        keep_at: where to write the graph as onnxruntime has optimised it for this machine, a path; its weights go to a file beside it
+            (path + ".data"). `Interpreter.kept` takes it from there.
     """
 
-    def __init__(self, model: onnx.ModelProto, constants: Mapping[str, Array], providers: Sequence[Any], threads: int | None = None):
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        constants: Mapping[str, Array],
+        providers: Sequence[Any],
+        threads: int | None = None,
+        keep_at: Path | None = None,
+    ):
+        from onnx_lrp.emitter import embed
+        from onnx_lrp.folding import fold
+
         runtime = _runtime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4
-        options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
-        if threads is not None:
-            options.intra_op_num_threads = threads
         constants = fold(model, constants)
         large = {name: np.ascontiguousarray(value) for name, value in constants.items() if value.size > EXTERNAL}
-        if sum(value.nbytes for value in large.values()) > PREPACK_LIMIT:
-            options.add_session_config_entry("session.disable_prepacking", "1")
+        self.prepacks = sum(value.nbytes for value in large.values()) <= PREPACK_LIMIT
+        """Whether onnxruntime may keep weights in a second, faster layout."""
+        options = _options(threads, prepack=self.prepacks)
+        if keep_at is not None:
+            options.optimized_model_filepath = str(keep_at)
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep_at.name}.data")
         embed(model, {name: value for name, value in constants.items() if name not in large})
         for name, value in large.items():
             model.graph.initializer.append(_placeholder(name, value))
@@ -158,10 +171,25 @@ class Interpreter:
         if large:
             values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in large.values()]
             options.add_external_initializers(list(large), values)
+        self._open(model.SerializeToString(), options, providers, disabled_optimizers=DISABLED)
+
+    @classmethod
+    def kept(cls, path: Path, providers: Sequence[Any], threads: int | None, *, prepack: bool) -> Interpreter:
+        """A session of a graph that was kept on this machine, by this onnxruntime, for these providers.
+
+        Raises:
+            ModelError: onnxruntime refuses the file.
+        """
+        self = cls.__new__(cls)
+        options = _options(threads, prepack=prepack)
+        options.graph_optimization_level = _runtime().GraphOptimizationLevel.ORT_DISABLE_ALL  # that was done before it was kept
+        self.prepacks, self._kept = prepack, []
+        self._open(str(path), options, providers)
+        return self
+
+    def _open(self, model: bytes | str, options: Any, providers: Sequence[Any], **more: Any) -> None:
         try:
-            self.session = runtime.InferenceSession(
-                model.SerializeToString(), options, providers=list(providers), disabled_optimizers=DISABLED
-            )
+            self.session = _runtime().InferenceSession(model, options, providers=list(providers), **more)
         except Exception as error:
             raise ModelError(f"onnxruntime refuses the model: {_plain(error)}") from error
         if is_cuda(providers) and self.session.get_providers()[0] != "CUDAExecutionProvider":
@@ -180,8 +208,21 @@ class Interpreter:
             raise InputError(f"the model cannot run on this input: {_plain(error)}") from error
 
 
-def _placeholder(name: str, value: Array) -> TensorProto:
+def _options(threads: int | None, *, prepack: bool) -> Any:
+    options = _runtime().SessionOptions()
+    options.log_severity_level = 4
+    options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+def _placeholder(name: str, value: Array) -> onnx.TensorProto:
     """An initialiser whose data the session gets from memory; the location is never opened."""
+    from onnx import TensorProto, helper
+
     proto = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(value.dtype), dims=value.shape)
     proto.data_location = TensorProto.EXTERNAL
     proto.external_data.add(key="location", value="in-memory")
@@ -209,6 +250,8 @@ def broken_models_named(source: ModelSource | Graph) -> Iterator[None]:
 
 def _refusal(source: ModelSource | Graph) -> str:
     """What onnxruntime says against a model; '' when it takes it, or when it is a graph, which was a model that could be read."""
+    from onnx_lrp.graph import Graph
+
     if isinstance(source, Graph):
         return ""
     runtime = _runtime()

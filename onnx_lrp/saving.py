@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-import onnx
 
 from onnx_lrp.errors import InputError
 from onnx_lrp.image import atomic_write
 
 if TYPE_CHECKING:
+    import onnx
     from numpy.typing import ArrayLike
 
     from onnx_lrp.explanation import Explanation
@@ -138,6 +138,8 @@ def save_model(path: str | os.PathLike[str], model: onnx.ModelProto) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    import onnx
+
     path = Path(path)
     big = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > 2**31 - 2**20
     try:

@@ -14,9 +14,10 @@ import onnx.inliner
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_lrp.errors import ModelError, OnnxLrpError
-from onnx_lrp.graph.graph import Array, Graph, Node, TensorType
+from onnx_lrp.graph.graph import Graph, Node
 from onnx_lrp.graph.opset import OPSET, bring_to_opset
 from onnx_lrp.graph.weights import Raw, parse_model
+from onnx_lrp.tensors import Array, TensorType
 
 ModelSource: TypeAlias = "str | os.PathLike[str] | bytes | ModelProto"
 
