@@ -196,6 +196,14 @@ def explain(
     ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=HOW)] = None,
     providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=HOW)] = Providers.AUTO,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            rich_help_panel=HOW,
+            help="Keep the compiled explainer on disk, and start from there the next time; [bold]onnx-lrp cache[/bold] lists and clears.",
+        ),
+    ] = False,
 ) -> None:
     """Explain predictions: print the best classes of each input, and draw what they rest on.
 
@@ -229,6 +237,7 @@ def explain(
         threads=threads,
         providers=providers.value,
         account=account,
+        cache=cache,
     )
     if caffe_config is not None:
         from onnx_lrp.commands.caffe_config import configure
@@ -346,6 +355,19 @@ def composites(
 app.command()(evaluate)
 app.command()(compare)
 app.command()(tune)
+
+
+@app.command("cache")
+def cache_(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
+) -> None:
+    """Show what explain --cache keeps on disk: where, how many explainers, and how large they are.
+
+    The folder is that of the environment variable ONNX_LRP_CACHE, if it is set.
+    """
+    from onnx_lrp.commands.cache import run
+
+    run(clear=clear)
 
 
 @app.command()
