@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -185,7 +184,7 @@ class Entry:
             threads: as of Interpreter.
         """
         model, constants, signature = emitted()
-        unfinished = self.cache.folder / f"{_UNFINISHED}{secrets.token_hex(8)}"
+        unfinished = self.cache.folder / f"{_UNFINISHED}{os.urandom(8).hex()}"
         try:
             unfinished.mkdir(parents=True)
         except OSError as error:

@@ -8,7 +8,7 @@ import mmap
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -138,12 +138,21 @@ def environment() -> list[str]:
     import onnxruntime
 
     own = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted(folder.rglob("*.py")):
-        state = path.stat()
-        own.update(f"{path.relative_to(folder)} {state.st_size} {state.st_mtime_ns}\n".encode())
+    for name, size, changed in sorted(_sources(str(Path(__file__).parent))):
+        own.update(f"{name} {size} {changed}\n".encode())
     runtime = [onnxruntime.__version__, str(onnxruntime.get_build_info())]
     return [own.hexdigest(), *runtime, platform.system(), platform.machine(), _processor()]
+
+
+def _sources(folder: str) -> Iterator[tuple[str, int, int]]:
+    """The path, the size and the time of the last change of the package's files."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _sources(entry.path)
+            elif entry.name.endswith(".py"):
+                state = entry.stat()
+                yield entry.path, state.st_size, state.st_mtime_ns
 
 
 def _processor() -> str:
