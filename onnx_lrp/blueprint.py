@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from onnx_lrp.canonical import canonicalise
-from onnx_lrp.emitter import Emitter, embed
+from onnx_lrp.emitter import Emitter
 from onnx_lrp.errors import InputError
 from onnx_lrp.feeds import value_info
 from onnx_lrp.graph import Graph, ModelSource, read_graph
@@ -123,8 +123,8 @@ class Blueprint:
         batches = {kind.shape[0] for kind in self.graph.inputs_for(self.output_name).values() if kind.shape} - {None}
         return shape[0] in batches or not batches & set(shape[1:])
 
-    def to_onnx(self) -> onnx.ModelProto:
-        """The explainer as an ordinary ONNX model; see Explainer.to_onnx."""
+    def standalone(self) -> tuple[onnx.ModelProto, dict[str, Array]]:
+        """The explainer as an ordinary ONNX model, see Explainer.to_onnx, and its initialisers, which that lacks."""
         e = Emitter(self.graph)
         seed = "target_relevance"
         taken = {seed, "relevance"} & {*self.graph.inputs, *self.graph.constants, *self.graph.producers}
@@ -136,5 +136,4 @@ class Blueprint:
         for name, tensor in names.items():
             public = "relevance" if len(names) == 1 else f"relevance:{name}"
             outputs.append(value_info(e.op("Identity", tensor, output=public), np.float32, self.graph.shape(self.tensors[name])))
-        model, constants = e.model([*self.model_inputs(), value_info(seed, np.float32, shape)], outputs)
-        return embed(model, constants)
+        return e.model([*self.model_inputs(), value_info(seed, np.float32, shape)], outputs)

@@ -193,13 +193,15 @@ class Explainer:
         such as the output's value at the class to explain and zero elsewhere. Outputs: the explained output, and "relevance" (of several
         explained inputs or recorded tensors: "relevance:<name>" for each).
         """
-        return self.blueprint.to_onnx()
+        from onnx_lrp.emitter import embed
+
+        return embed(*self.blueprint.standalone())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `to_onnx()` to a file, whole or not at all. Weights of over 2 GB go to a file beside it (path + ".data")."""
         from onnx_lrp.saving import save_model
 
-        save_model(path, self.to_onnx())
+        save_model(path, *self.blueprint.standalone())
 
     def inner(self, tensor: str, composite: Composite) -> Explainer:
         """An explainer of the same output, on the same device, that goes back to an internal tensor only, with another composite."""

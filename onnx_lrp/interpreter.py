@@ -165,12 +165,17 @@ class Interpreter:
             options.optimized_model_filepath = str(keep_at)
             options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep_at.name}.data")
         embed(model, {name: value for name, value in constants.items() if name not in large})
+        places = _places(large)
         for name, value in large.items():
-            model.graph.initializer.append(_placeholder(name, value))
-        self._kept = list(large.values())  # the session reads them where they are
-        if large:
-            values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in large.values()]
-            options.add_external_initializers(list(large), values)
+            model.graph.initializer.append(placeholder(name, value, *places.get(name, (Path("in-memory"), 0))))
+        given = {name: value for name, value in large.items() if name not in places}
+        self._kept = list(given.values())  # the session reads them where they are
+        if given:
+            values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in given.values()]
+            options.add_external_initializers(list(given), values)
+        if places:
+            folder = next(iter(places.values()))[0].parent
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         self._open(model.SerializeToString(), options, providers, disabled_optimizers=DISABLED)
 
     @classmethod
@@ -219,13 +224,21 @@ def _options(threads: int | None, *, prepack: bool) -> Any:
     return options
 
 
-def _placeholder(name: str, value: Array) -> onnx.TensorProto:
-    """An initialiser whose data the session gets from memory; the location is never opened."""
+def _places(constants: Mapping[str, Array]) -> dict[str, tuple[Path, int]]:
+    """Where constants stand in the model's own files, unchanged: onnxruntime maps them from there, from memory it would copy them."""
+    from onnx_lrp.graph.external import place_of
+
+    return {name: place for name, value in constants.items() if (place := place_of(value)) is not None}
+
+
+def placeholder(name: str, value: Array, path: Path, offset: int) -> onnx.TensorProto:
+    """An initialiser whose data is in a file; or given to the session in memory, and then the file is never opened."""
     from onnx import TensorProto, helper
 
     proto = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(value.dtype), dims=value.shape)
     proto.data_location = TensorProto.EXTERNAL
-    proto.external_data.add(key="location", value="in-memory")
+    for key, entry in {"location": path.name, "offset": offset, "length": value.nbytes}.items():
+        proto.external_data.add(key=key, value=str(entry))
     return proto
 
 
