@@ -67,13 +67,18 @@ class Cache:
         self.folder = default_folder() if folder is None else Path(folder)
         self.limit = limit
 
-    def entry(self, model: ModelSource | Graph, options: Mapping[str, Any]) -> Entry:
+    def entry(self, model: ModelSource | Graph, options: Mapping[str, Any]) -> Entry | None:
         """The entry of a model and the options of an Explainer; whether it is there tells `Entry.load`.
+
+        None for other providers than the CPU, and a logged warning says so: what onnxruntime keeps of their graphs is not sure to load.
 
         Raises:
             InputError: the model or an option is an object whose content has no fixed form, such as a function.
             ModelError: the model's file cannot be read.
         """
+        if any((each if isinstance(each, str) else each[0]) != "CPUExecutionProvider" for each in options.get("providers", ())):
+            _note("explainers are cached for the CPU only: this one is compiled")
+            return None
         content = content_of(model)
         key = hashlib.sha256(json.dumps([content, identity(dict(options)), environment()]).encode()).hexdigest()[:32]
         return Entry(self, key, content)

@@ -89,7 +89,7 @@ class Explainer:
 
     # compiling ------------------------------------------------------------------------------------------------------
 
-    def _cache_entry(self, folder: str | os.PathLike[str] | None) -> Entry:
+    def _cache_entry(self, folder: str | os.PathLike[str] | None) -> Entry | None:
         from onnx_lrp.cache import Cache
 
         options = self._asked | {"composite": self._composite, "options": self._composite_options, "providers": self._providers}

@@ -162,6 +162,11 @@ def test_bytes_and_protos_are_models_too(path, folder):
         explainer_of(explainer_of(path, folder).graph, folder)
 
 
+def test_other_providers_are_not_cached(path, folder, caplog):
+    assert Cache(folder).entry(path, {"providers": [("CUDAExecutionProvider", {}), "CPUExecutionProvider"]}) is None
+    assert "CPU only" in caplog.text
+
+
 def test_a_composite_with_selectors_cannot_be_told_apart(path, folder):
     composite = Composite([("Conv", Gamma(0.1)), *base_map()])
     with pytest.raises(onnx_lrp.InputError, match="by its name or file"):
