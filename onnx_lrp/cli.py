@@ -1,6 +1,5 @@
 """The command line: onnx-lrp. The commands themselves are in `onnx_lrp.commands`, imported when they are called."""
 
-import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +10,7 @@ import typer
 from onnx_lrp import __version__
 from onnx_lrp.cli_convert import convert
 from onnx_lrp.cli_errors import Group
+from onnx_lrp.cli_start import load_numpy
 from onnx_lrp.commands.arguments import (
     FILES,
     HOW,
@@ -57,17 +57,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with: onnx-lrp demo. Then: onnx-lrp explain MODEL.onnx PHOTO.jpg. The options of a command: onnx-lrp COMMAND --help",
 )
-
-
-def _load_numpy() -> None:
-    """Imports NumPy with one thread for linear algebra, of which an explanation does none: ending the others takes up to 50 ms."""
-    name = "OPENBLAS_NUM_THREADS"
-    if "numpy" in sys.modules or name in os.environ:
-        return
-    os.environ[name] = "1"
-    import numpy as np  # noqa: F401
-
-    del os.environ[name]  # it is read when NumPy is loaded; programs that are called shall not have it
 
 
 def _print_version(value: bool) -> None:
@@ -223,7 +212,7 @@ def explain(
 
     Example: onnx-lrp explain resnet50.onnx cat.jpg dog.jpg --labels imagenet.txt --top 2
     """
-    _load_numpy()
+    load_numpy()
     from onnx_lrp.commands.explain import Request, run
 
     runs = {"baseline": baseline, "steps": steps, "samples": samples, "noise": noise, "random_seed": random_seed}

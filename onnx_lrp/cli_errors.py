@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from onnx_lrp.cli_values import take_plain_values
+from onnx_lrp.cli_start import take_plain_values
 from onnx_lrp.errors import OnnxLrpError
 
 __all__ = ["Group"]

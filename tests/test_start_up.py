@@ -14,7 +14,7 @@ from models import build, op
 from PIL import Image
 
 import onnx_lrp
-from onnx_lrp.cli_values import take_plain_values
+from onnx_lrp.cli_start import take_plain_values
 from onnx_lrp.colormaps import robust_bound
 
 HEAVY = {"cv2", "h5py", "keras", "matplotlib", "networkx", "onnxscript", "quantus", "rich", "scipy", "sklearn", "torch", "yaml"}
