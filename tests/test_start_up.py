@@ -66,6 +66,21 @@ def test_the_package_imports_what_is_asked_for():
     assert "onnx_lrp.explainer" not in modules_after("import onnx_lrp\nonnx_lrp.InputError")
 
 
+def test_every_module_can_be_the_first():
+    """None of them relies on another one that some other import brought."""
+    folder = Path(onnx_lrp.__file__).parent
+    names = [".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__") for path in folder.rglob("*.py")]
+    code = f"""
+import importlib, onnx.inliner, onnxruntime, typer
+for name in {sorted(set(names) - {"onnx_lrp.evaluation.quantus"})!r}:  # which needs Quantus
+    for module in [module for module in sys.modules if module.split(".")[0] == "onnx_lrp"]:
+        del sys.modules[module]
+    importlib.import_module(name)
+"""
+    assert len(names) > 100
+    modules_after(code)
+
+
 def test_every_public_name_is_there():
     code = "import onnx_lrp\nassert set(onnx_lrp.__all__) <= set(dir(onnx_lrp))\nfor name in onnx_lrp.__all__:\n    getattr(onnx_lrp, name)"
     code += "\nassert onnx_lrp.rules.Epsilon and onnx_lrp.evaluation.PixelFlipping and 'epsilon' in onnx_lrp.COMPOSITES"
