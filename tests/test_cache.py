@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -278,7 +279,10 @@ def test_another_process_that_was_faster(path, folder, monkeypatch):
 
 def test_what_was_not_used_for_longest_goes_first(path, folder):
     first, second = (explainer_of(path, folder, "epsilon", epsilon=value)._entry.folder for value in (0.1, 0.2))
-    explainer_of(path, folder, "epsilon", epsilon=0.1)  # used again
+    for age, entry in enumerate((second, first)):
+        os.utime(entry / "explainer.json", (1e9 - age, 1e9 - age))
+    assert Cache(folder).entries() == [first, second]
+    assert loaded(explainer_of(path, folder, "epsilon", epsilon=0.1))  # used again
     cache = Cache(folder)
     assert cache.entries() == [second, first]
     Cache(folder, limit=cache.size() - 1).trim(second)
