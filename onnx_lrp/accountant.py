@@ -102,9 +102,9 @@ class Accountant:
             if not np.isfinite(value).all():
                 half = ", where float16 overflows: take precision 'float32' or 'tf32'" if explainer.precision == "float16" else ""
                 return f"first at node {node.name!r} ({node.op}) in the forward pass{half}"
-        node = self._first_halved(feeds)
-        if node is not None:
-            return f"first at node {node!r}, where float16 overflows: take precision 'float32' or 'tf32'"
+        halved = self._first_halved(feeds)
+        if halved is not None:
+            return f"first at node {halved!r}, where float16 overflows: take precision 'float32' or 'tf32'"
         for entry in self.account(feeds).entries:
             if np.isfinite(entry.received).all() and not np.isfinite(entry.passed).all():
                 return f"first at node {entry.node!r} ({entry.operator}) under rule {entry.rule}: is a stabiliser too small?"

@@ -10,6 +10,7 @@ import typer
 from onnx_lrp import __version__
 from onnx_lrp.cli_convert import convert
 from onnx_lrp.cli_errors import Group
+from onnx_lrp.cli_start import load_numpy
 from onnx_lrp.commands.arguments import (
     FILES,
     HOW,
@@ -199,6 +200,14 @@ def explain(
     threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=HOW)] = None,
     providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=HOW)] = Providers.AUTO,
     precision: Precise = Precision.FLOAT32,
+    cache: Annotated[
+        bool,
+        typer.Option(
+            "--cache",
+            rich_help_panel=HOW,
+            help="Keep the compiled explainer on disk, and start from there the next time; [bold]onnx-lrp cache[/bold] lists and clears.",
+        ),
+    ] = False,
 ) -> None:
     """Explain predictions: print the best classes of each input, and draw what they rest on.
 
@@ -206,6 +215,7 @@ def explain(
 
     Example: onnx-lrp explain resnet50.onnx cat.jpg dog.jpg --labels imagenet.txt --top 2
     """
+    load_numpy()
     from onnx_lrp.commands.explain import Request, run
 
     runs = {"baseline": baseline, "steps": steps, "samples": samples, "noise": noise, "random_seed": random_seed}
@@ -233,6 +243,7 @@ def explain(
         providers=providers.value,
         precision=precision.value,
         account=account,
+        cache=cache,
     )
     if caffe_config is not None:
         from onnx_lrp.commands.caffe_config import configure
@@ -358,6 +369,19 @@ def composites(
 app.command()(evaluate)
 app.command()(compare)
 app.command()(tune)
+
+
+@app.command("cache")
+def cache_(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all of it.")] = False,
+) -> None:
+    """Show what explain --cache keeps on disk: where, how many explainers, and how large they are.
+
+    The folder is that of the environment variable ONNX_LRP_CACHE, if it is set.
+    """
+    from onnx_lrp.commands.cache import run
+
+    run(clear=clear)
 
 
 @app.command()

@@ -6,6 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from onnx_lrp.cli_start import take_plain_values
 from onnx_lrp.errors import OnnxLrpError
 
 __all__ = ["Group"]
@@ -13,6 +14,18 @@ __all__ = ["Group"]
 
 class Group(TyperGroup):
     """Turns what a user can cause into one line and exit code 2; a traceback is a bug of ours."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            take_plain_values(command.get_params(ctx))
+        return command
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options that stand before the command."""
+        take_plain_values(self.get_params(ctx))
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""

@@ -3,39 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
-from onnx_lrp.accountant import Accountant
-from onnx_lrp.assignment import Assignment, assign
-from onnx_lrp.canonical import canonicalise
-from onnx_lrp.composites import Composite, make_composite
-from onnx_lrp.concepts import Condition, Mask, read_conditions
-from onnx_lrp.device_arrays import foreign_among, is_foreign, to_framework, to_numpy
-from onnx_lrp.emitter import Emitter, embed
+from onnx_lrp.device_arrays import count_not_finite, foreign_among, is_foreign, to_framework, to_numpy
 from onnx_lrp.errors import InputError
 from onnx_lrp.explanation import Explanation
 from onnx_lrp.feeds import Input, feeds_for, value_info
-from onnx_lrp.graph import Array, Graph, ModelSource, read_graph
 from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, choose_providers, is_cuda
 from onnx_lrp.labels import Labels, LabelSource
-from onnx_lrp.lanes.session import LaneSession, by_sample
-from onnx_lrp.lanes.starts import join_targets, spread_seeds
-from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
-from onnx_lrp.precision import check_precision, poisoned
-from onnx_lrp.recording import recorded
-from onnx_lrp.saving import save_model
-from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
+from onnx_lrp.precision import check_precision
+from onnx_lrp.seeds import INDEX, WHOLE, combine, make_seed
 from onnx_lrp.targets import Targets, make_targets, sample_shape
-from onnx_lrp.walker import walk
 
 if TYPE_CHECKING:
+    import onnx
+
+    from onnx_lrp.accountant import Accountant
+    from onnx_lrp.assignment import Assignment
+    from onnx_lrp.blueprint import Blueprint
+    from onnx_lrp.cache import Entry
+    from onnx_lrp.composites import Composite
+    from onnx_lrp.concepts import Condition, Mask
     from onnx_lrp.conservation import Conservation
+    from onnx_lrp.emitter import Emitter
+    from onnx_lrp.graph import Graph, ModelSource
+    from onnx_lrp.lanes.session import LaneSession
+    from onnx_lrp.plan import Plan
     from onnx_lrp.rules import Rule
+    from onnx_lrp.signature import Signature
+    from onnx_lrp.tensors import Array
 
 
 class Explainer:
@@ -53,6 +53,8 @@ class Explainer:
         precision: of convolutions and matrix products: "float32", "tf32" or "float16"; see `onnx_lrp.precision`.
         keep_final_activation: explain behind a final Softmax, LogSoftmax or Sigmoid instead of before it.
         labels: the names of the classes, or the path of a text file with one a line, so that targets can be given by name.
+        cache: keep the compiled explainer on disk, and take it from there the next time: True for the user's cache folder, or a folder.
+            See `onnx_lrp.cache`.
         **composite_options: options of the composite: low=, high=, epsilon=, gamma=, stabilizer=, bias=, layer_map= ...
 
     Raises:
@@ -75,68 +77,109 @@ class Explainer:
         precision: str = "float32",
         keep_final_activation: bool = False,
         labels: LabelSource | None = None,
+        cache: bool | str | os.PathLike[str] = False,
         **composite_options: Any,
     ):
         self.labels = None if labels is None else Labels(labels)
-        self.composite = make_composite(composite, composite_options)
+        self._model = model
+        self._composite, self._composite_options = composite, composite_options
         self.precision = check_precision(precision)
+        self._asked: dict[str, Any] = {"inputs": inputs, "output": output, "record": record, "keep_final_activation": keep_final_activation}
+        self._asked["precision"] = self.precision
         self._providers = choose_providers(providers, self.precision)
         self._threads = threads
-        with broken_models_named(model):
-            self.graph = model if isinstance(model, Graph) else canonicalise(read_graph(model))
-            self.output_name, self.final_activation = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
-            if self.labels is not None:
-                self.labels.require_fit(sample_shape(self.graph.shape(self.output_name)))
-            sources = choose_sources(self.graph, inputs, self.output_name)
-            self.inputs = [inputs] if isinstance(inputs, str) else list(inputs) if inputs is not None else sources
-            """The names of the explained inputs."""
-            self.plan: Plan = make_plan(self.graph, self.composite, sources, self.output_name)
-            self.tensors = dict(zip(self.inputs, sources, strict=True)) | recorded(self.plan, record)
-            """Every explained input and recorded tensor, by the name it was asked for -> the tensor of the graph."""
-            self.plan.require_complete()
-            self._interpreter, self._names = self._compile()
-            self._lane_sessions: dict[tuple[Mask, ...], LaneSession] = {}
+        self._lane_sessions: dict[tuple[Mask, ...], LaneSession] = {}
+        self._entry = self._cache_entry(None if cache is True else cache) if cache is not False else None
+        self._interpreter, self.signature = self._compiled()
+        if self.labels is not None:
+            self.labels.require_fit(sample_shape(self.signature.output_shape))
 
     # compiling ------------------------------------------------------------------------------------------------------
 
+    def _cache_entry(self, folder: str | os.PathLike[str] | None) -> Entry | None:
+        from onnx_lrp.cache import Cache
+
+        options = self._asked | {"composite": self._composite, "options": self._composite_options, "providers": self._providers}
+        return Cache(folder).entry(self._model, options)
+
+    def _compiled(self) -> tuple[Interpreter, Signature]:
+        if self._entry is None:
+            with broken_models_named(self._model):
+                model, constants, signature = self.blueprint.emitted()
+                return self.interpreter(model, constants), signature
+        found = self._entry.load(self._providers, self._threads)
+        if found is None:
+            with broken_models_named(self._model):
+                found = self._entry.store(self.blueprint.emitted, self._providers, self._threads)
+        return found
+
+    @cached_property
+    def composite(self) -> Composite:
+        """The composite."""
+        from onnx_lrp.composites import make_composite
+
+        return make_composite(self._composite, self._composite_options)
+
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        """The model's graph and its plan. A cached explainer reads the model when they are asked for, not before."""
+        from onnx_lrp.blueprint import Blueprint
+
+        if self._entry is not None:
+            self._entry.require_same(self._model)
+        device = "cuda" if is_cuda(self._providers) else "cpu"
+        composite = self.composite
+        with broken_models_named(self._model):
+            return Blueprint(self._model, composite, **self._asked, device=device)
+
+    @property
+    def graph(self) -> Graph:
+        """The model's graph, rewritten."""
+        return self.blueprint.graph
+
+    @property
+    def plan(self) -> Plan:
+        """The nodes that relevance goes through, with their rules."""
+        return self.blueprint.plan
+
+    @property
+    def inputs(self) -> list[str]:
+        """The names of the explained inputs."""
+        return self.signature.inputs
+
+    @property
+    def tensors(self) -> dict[str, str]:
+        """Every explained input and recorded tensor, by the name it was asked for -> the tensor of the graph."""
+        return self.signature.tensors
+
+    @property
+    def output_name(self) -> str:
+        """The explained output."""
+        return self.signature.output
+
+    @property
+    def final_activation(self) -> str | None:
+        """The activation behind the explained output that was left off, if one was."""
+        return self.signature.final_activation
+
     def emitter(self) -> Emitter:
         """An emitter that holds the forward pass."""
-        cuda = is_cuda(self._providers)
-        return Emitter(self.graph, "cuda" if cuda else "cpu", self.precision, emulated=not cuda)
-
-    def _relevances(self, e: Emitter, seed: str, masks: Iterable[Mask] = ()) -> dict[str, str]:
-        """Emits the relevance pass: name asked for -> tensor."""
-        found = walk(self.plan, e, seed, list(self.tensors.values()), masks={mask.tensor: mask.input for mask in masks})
-        result = {}
-        for name, tensor in self.tensors.items():
-            result[name] = poisoned(e, self.composite.finish(e, found[tensor].tensor, tensor, self.plan.sources))
-        return result
+        return self.blueprint.emitter()
 
     def model_inputs(self) -> list[onnx.ValueInfoProto]:
         """The model's own inputs, those that the explained output needs."""
-        return [value_info(name, kind.dtype, kind.shape) for name, kind in self.graph.inputs_for(self.output_name).items()]
+        return self.blueprint.model_inputs()
 
     def seed_inputs(self) -> list[onnx.ValueInfoProto]:
         """What a compiled graph is told of targets and seed."""
-        whole = [value_info(VIEW, np.int64, (4,)), value_info(CONTRAST, np.bool_, ())]
-        rows = [value_info(INDEX, np.int64, (None,) * 4), value_info(GIVEN, np.float32, (None,) * 4)]
-        return [*whole, *rows, value_info(WEIGHTS, np.float32, (None, 5, 1, 1))]
-
-    def _compile(self) -> tuple[Interpreter, dict[str, str]]:
-        model, constants, names = self._explaining_graph()
-        return self.interpreter(model, constants), names
+        return self.blueprint.seed_inputs()
 
     def assignment(self) -> Assignment:
         """Which of onnxruntime's execution providers computes which node; prints as text. A session is made for that, nothing runs."""
-        model, constants, _ = self._explaining_graph()
-        return assign(model, constants, self._providers, self._threads)
+        from onnx_lrp.assignment import assign
 
-    def _explaining_graph(self) -> tuple[onnx.ModelProto, dict[str, Array], dict[str, str]]:
-        """The graph for one target per sample, the constants it reads, and name asked for -> tensor."""
-        e = self.emitter()
-        names = self._relevances(e, emit_seed(e, self.output_name))
-        outputs = [onnx.ValueInfoProto(name=tensor) for tensor in dict.fromkeys([self.output_name, *names.values()])]
-        return *e.model([*self.model_inputs(), *self.seed_inputs()], outputs), names
+        model, constants, _ = self.blueprint.emitted()
+        return assign(model, constants, self._providers, self._threads)
 
     def interpreter(self, model: onnx.ModelProto, constants: dict[str, Array]) -> Interpreter:
         """A session of a graph on the explainer's device."""
@@ -144,11 +187,13 @@ class Explainer:
 
     def _lanes(self, masks: tuple[Mask, ...]) -> LaneSession:
         """The graph for several targets or conditions; compiled when first asked for."""
+        from onnx_lrp.lanes.session import LaneSession
+
         if masks not in self._lane_sessions:
             self._lane_sessions[masks] = LaneSession(
                 self.emitter,
                 self.output_name,
-                lambda e, seed: self._relevances(e, seed, masks),
+                lambda e, seed: self.blueprint.relevances(e, seed, masks),
                 (self.model_inputs(), self.seed_inputs(), [value_info(mask.input, np.float32, mask.shape) for mask in masks]),
                 self._providers,
                 self._threads,
@@ -162,23 +207,15 @@ class Explainer:
         such as the output's value at the class to explain and zero elsewhere. Outputs: the explained output, and "relevance" (of several
         explained inputs or recorded tensors: "relevance:<name>" for each).
         """
-        e = Emitter(self.graph, precision=self.precision)
-        seed = "target_relevance"
-        taken = {seed, "relevance"} & {*self.graph.inputs, *self.graph.constants, *self.graph.producers}
-        if taken:
-            raise InputError(f"the model has a tensor of its own named {taken.pop()!r}: rename it, the saved explainer needs that name")
-        names = self._relevances(e, seed)
-        shape = self.graph.shape(self.output_name)
-        outputs = [value_info(self.output_name, np.float32, shape)]
-        for name, tensor in names.items():
-            public = "relevance" if len(names) == 1 else f"relevance:{name}"
-            outputs.append(value_info(e.op("Identity", tensor, output=public), np.float32, self.graph.shape(self.tensors[name])))
-        model, constants = e.model([*self.model_inputs(), value_info(seed, np.float32, shape)], outputs)
-        return embed(model, constants)
+        from onnx_lrp.emitter import embed
+
+        return embed(*self.blueprint.standalone())
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `to_onnx()` to a file, whole or not at all. Weights of over 2 GB go to a file beside it (path + ".data")."""
-        save_model(path, self.to_onnx())
+        from onnx_lrp.saving import save_model
+
+        save_model(path, *self.blueprint.standalone())
 
     def inner(self, tensor: str, composite: Composite) -> Explainer:
         """An explainer of the same output, on the same device, that goes back to an internal tensor only, with another composite."""
@@ -224,26 +261,32 @@ class Explainer:
         if two_pass or self.fixed_batch() not in (None, batch):
             feeds = {name: to_numpy(value) for name, value in feeds.items()}
         target, seed = (to_numpy(given) if is_foreign(given) else given for given in (target, seed))
-        shape = self.graph.shape(self.output_name)
+        from onnx_lrp.lanes.starts import join_targets, spread_seeds
+
+        shape = self.signature.output_shape
         known = sample_shape(shape)
         masks: dict[Mask, Array] = {}
         if conditions is None:
             targets = make_targets(target, batch, shape, self.labels)
         else:
+            from onnx_lrp.concepts import read_conditions
+
             each, masks = read_conditions(conditions, target, self.plan)
             targets = join_targets([make_targets(one, batch, shape, self.labels) for one in each])
-        seed = self.composite.seed if seed is None else seed
+        seed = self.signature.seed if seed is None else seed
         targets, seed, rows = spread_seeds(targets, seed, batch, None if shape is None else len(shape))
         start = make_seed(seed, two_pass, rows, known)
         if known is not None:
-            start.check(targets, known, self._activation())
+            start.check(targets, known, self.signature.output_operator)
         passes, lanes = len(start.passes), len(start.passes) * (targets.per_sample or 1)
         seeds = start.feeds(targets)
         try:
             if lanes == 1 and not masks:
-                output, *found = self.run(self._interpreter, [self.output_name, *self._names.values()], feeds | seeds)
-                values = dict(zip(self._names, found, strict=True))
+                output, *found = self.run(self._interpreter, [self.output_name, *self.signature.results.values()], feeds | seeds)
+                values = dict(zip(self.signature.results, found, strict=True))
             else:
+                from onnx_lrp.lanes.session import by_sample
+
                 given = {mask.input: rows.repeat(passes, 0).reshape(lanes, 1, *mask.sample_shape) for mask, rows in masks.items()}
                 output, by_lane = self._lanes(tuple(masks)).run(feeds, seeds, given, lanes, self.fixed_batch())
                 values = {name: by_sample(value, batch) if self.leads_with_batch(name) else value for name, value in by_lane.items()}
@@ -251,12 +294,14 @@ class Explainer:
             if targets.form != "position" or start.given is not None:  # of a shape unlike the output's? a plain run tells
                 plain = self.explain(x).output.shape[1:]
                 targets.check(plain)
-                start.check(targets, plain, self._activation())
+                start.check(targets, plain, self.signature.output_operator)
             raise
         feeds |= seeds
         targets.check(output.shape[1:])
-        start.check(targets, output.shape[1:], self._activation())
-        self._accountant.check_finite({self.output_name: output, **values}, feeds)
+        start.check(targets, output.shape[1:], self.signature.output_operator)
+        results = {self.output_name: output, **values}
+        if any(count_not_finite(value) for value in results.values()):
+            self._accountant.check_finite(results, feeds)
         if lanes > 1 or targets.per_sample is not None:
             values = self._parted(values, batch, lanes, passes, targets)
         if like is not None and not is_foreign(output):
@@ -276,13 +321,8 @@ class Explainer:
             return values
         return {name: value.reshape(batch, -1, *value.shape[1:]) if name in own else value for name, value in values.items()}
 
-    def _activation(self) -> str:
-        """The operator that makes the explained output."""
-        node = self.graph.producers.get(self.output_name)
-        return node.op if node is not None else ""
-
     def _feeds(self, x: Input) -> tuple[dict[str, Array], int]:
-        return feeds_for(x, [value.name for value in self.model_inputs()], self.graph.inputs)
+        return feeds_for(x, self.signature.needed, self.signature.model_inputs)
 
     def run(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
         """Runs in one go, or, for a model with a fixed batch, in chunks of that size (the last one filled up by repeating a sample)."""
@@ -300,26 +340,18 @@ class Explainer:
 
     def fixed_batch(self) -> int | None:
         """The only number of samples that the model takes; None when it takes any."""
-        return self.graph.fixed_batch(self.output_name)
+        return self.signature.fixed_batch
 
     def leads_with_batch(self, name: str) -> bool:
-        """Whether the first axis of an explained or recorded tensor holds the samples, alone or folded with another axis (N * heads).
-
-        It does unless the graph says otherwise: by a fixed length there, or by the batch's name at another axis. The results of a model
-        with a batch fixed to one always do, as they are runs put one after the other.
-        """
-        shape = self.graph.shape(self.tensors.get(name, ""))
-        if not shape or self.fixed_batch() == 1:
-            return True
-        if isinstance(shape[0], int):
-            return self.fixed_batch() == shape[0]
-        batches = {kind.shape[0] for value in self.model_inputs() if (kind := self.graph.inputs[value.name]).shape} - {None}
-        return shape[0] in batches or not batches & set(shape[1:])
+        """Whether the first axis of an explained or recorded tensor holds the samples, alone or folded with another axis (N * heads)."""
+        return self.signature.batch_leads.get(name, True)
 
     # the account ----------------------------------------------------------------------------------------------------
 
     @cached_property
     def _accountant(self) -> Accountant:
+        from onnx_lrp.accountant import Accountant
+
         return Accountant(self)
 
     def account(self, feeds: dict[str, Array]) -> Conservation:
@@ -351,6 +383,11 @@ def plan_of(
     **composite_options: Any,
 ) -> Plan:
     """What an Explainer of these arguments would do, without compiling it; of a model with unsupported nodes too."""
+    from onnx_lrp.canonical import canonicalise
+    from onnx_lrp.composites import make_composite
+    from onnx_lrp.graph import read_graph
+    from onnx_lrp.plan import choose_output, choose_sources, make_plan
+
     chosen = make_composite(composite, composite_options)
     graph = canonicalise(read_graph(model))
     name, _ = choose_output(graph, output, keep_final_activation=keep_final_activation)

@@ -6,13 +6,11 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from onnx_lrp.concepts import channel_relevance
 from onnx_lrp.device_arrays import is_foreign, to_numpy
 from onnx_lrp.errors import InputError
 from onnx_lrp.saving import gather, save_arrays
 from onnx_lrp.seeds import FEEDS
 from onnx_lrp.summary import LayerSummary, layer_summary
-from onnx_lrp.tensorboard import log
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -102,7 +100,7 @@ class Explanation:
     @property
     def composite(self) -> str:
         """The composite as text: its class, then a line for each selector and its rule."""
-        return f"{type(self._explainer.composite).__name__}\n{self._explainer.composite}"
+        return self._explainer.signature.composite
 
     @property
     def targets_per_sample(self) -> int | None:
@@ -149,6 +147,8 @@ class Explanation:
         """
         if name not in self.relevances:
             raise InputError(f"the relevance of {name!r} was not asked for: give record=[{name!r}] to the Explainer")
+        from onnx_lrp.concepts import channel_relevance
+
         explainer = self._explainer
         return channel_relevance(explainer.graph, explainer.tensors[name], to_numpy(self.relevances[name]), axis)
 
@@ -195,4 +195,6 @@ class Explanation:
         Raises:
             InputError: the writer lacks one of the three methods.
         """
+        from onnx_lrp.tensorboard import log
+
         log(self.numpy(), writer, step, tag)

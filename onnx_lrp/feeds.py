@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import onnx
-from onnx import helper
 
 from onnx_lrp.device_arrays import count_not_finite, dtype_name, fitted, is_foreign, kind_of, to_numpy
 from onnx_lrp.errors import InputError, suggest
-from onnx_lrp.graph import Array, TensorType
 from onnx_lrp.seeds import FEEDS
+from onnx_lrp.tensors import Array, TensorType
+
+if TYPE_CHECKING:
+    import onnx
 
 Input: TypeAlias = "Array | Mapping[str, Array] | Any"
 """An array of numpy or of another framework, or a dict name -> array."""
@@ -20,6 +21,8 @@ Input: TypeAlias = "Array | Mapping[str, Array] | Any"
 
 def value_info(name: str, dtype: Any, shape: Sequence[int | str | None] | None) -> onnx.ValueInfoProto:
     """The declaration of an input or output; float32 where the type is not known."""
+    from onnx import helper
+
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype or np.float32)), shape)
 
 

@@ -7,7 +7,7 @@ such as ``"bwr"``: white there means no relevance. How colour maps are named is 
 from __future__ import annotations
 
 import math
-import secrets
+import os
 import unicodedata
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Literal
@@ -18,7 +18,6 @@ from onnx_lrp.colormaps import CENTRE, channel_sum, colours, entries, fractions,
 from onnx_lrp.errors import InputError
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike, NDArray
@@ -153,7 +152,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[IO[bytes]], obje
         OSError: The file cannot be written. Errors of ``write`` pass through.
     """
     target = Path(path).resolve()
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".{os.urandom(8).hex()}.tmp")
     try:
         with temporary.open("x+b") as file:
             write(file)

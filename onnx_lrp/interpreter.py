@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import os
 import sys
@@ -14,20 +13,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from onnx import TensorProto, helper
 
 from onnx_lrp.device_arrays import device_of, foreign_among, from_ort, is_foreign, to_ort, written
-from onnx_lrp.emitter import IR_VERSION, embed
 from onnx_lrp.errors import InputError, ModelError, OnnxLrpError
-from onnx_lrp.folding import fold
-from onnx_lrp.graph import Graph
-from onnx_lrp.graph.opset import OPSET
 from onnx_lrp.precision import Precision, with_precision
 
 if TYPE_CHECKING:
     import onnx
 
-    from onnx_lrp.graph import Array, ModelSource
+    from onnx_lrp.graph import Graph, ModelSource
+    from onnx_lrp.tensors import Array
 
 Providers = str | Sequence[Any]
 
@@ -61,6 +56,8 @@ def _runtime() -> Any:
 
 
 def _is_installed(name: str) -> bool:
+    import importlib.metadata
+
     try:
         importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -74,6 +71,11 @@ def cuda_is_there() -> bool:
     runtime = _runtime()
     if "CUDAExecutionProvider" not in runtime.get_available_providers() or not _device_may_be_there():
         return False
+    from onnx import TensorProto, helper
+
+    from onnx_lrp.emitter import IR_VERSION
+    from onnx_lrp.graph.opset import OPSET
+
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", [value], [helper.make_tensor_value_info("y", 1, [1])])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
@@ -153,6 +155,8 @@ class Interpreter:
         providers: a list for onnxruntime.
         threads: how many threads an operator uses; None for onnxruntime's choice.
         settings: further entries of the session's configuration.
+        keep_at: where to write the graph as onnxruntime has optimised it for this machine, a path; its weights go to a file beside it
+            (path + ".data"). `Interpreter.kept` takes it from there.
     """
 
     def __init__(
@@ -162,30 +166,61 @@ class Interpreter:
         providers: Sequence[Any],
         threads: int | None = None,
         settings: Mapping[str, str] = MappingProxyType({}),
+        keep_at: Path | None = None,
     ):
+        from onnx_lrp.emitter import embed
+        from onnx_lrp.feeds import value_info
+        from onnx_lrp.folding import fold
+
         runtime = _runtime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4
-        options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
-        for key, setting in settings.items():
-            options.add_session_config_entry(key, setting)
-        if threads is not None:
-            options.intra_op_num_threads = threads
         constants = fold(model, constants)
         large = {name: np.ascontiguousarray(value) for name, value in constants.items() if value.size > EXTERNAL}
-        if sum(value.nbytes for value in large.values()) > PREPACK_LIMIT:
-            options.add_session_config_entry("session.disable_prepacking", "1")
+        self.prepacks = sum(value.nbytes for value in large.values()) <= PREPACK_LIMIT
+        """Whether onnxruntime may keep weights in a second, faster layout."""
+        self._fed: dict[str, Array] = {}
+        """Weights that are inputs of the graph: initialisers would be copied, and onnxruntime does nothing with these that needs them."""
+        options = _options(threads, prepack=self.prepacks)
+        for key, setting in settings.items():
+            options.add_session_config_entry(key, setting)
+        if keep_at is not None:
+            options.optimized_model_filepath = str(keep_at)
+            options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep_at.name}.data")
         embed(model, {name: value for name, value in constants.items() if name not in large})
+        places = _places(large)
+        if not self.prepacks and not is_cuda(providers) and keep_at is None:
+            self._fed = _only_in_products(model.graph, {name: value for name, value in large.items() if name not in places})
+        for name, value in self._fed.items():
+            del large[name]
+            model.graph.input.append(value_info(name, value.dtype, value.shape))
         for name, value in large.items():
-            model.graph.initializer.append(_placeholder(name, value))
-        self._kept = list(large.values())  # the session reads them where they are
-        if large:
-            values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in large.values()]
-            options.add_external_initializers(list(large), values)
+            model.graph.initializer.append(placeholder(name, value, *places.get(name, (Path("in-memory"), 0))))
+        given = {name: value for name, value in large.items() if name not in places}
+        self._kept = list(given.values())  # the session reads them where they are
+        if given:
+            values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in given.values()]
+            options.add_external_initializers(list(given), values)
+        if places:
+            folder = next(iter(places.values()))[0].parent
+            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        self._open(model.SerializeToString(), options, providers, disabled_optimizers=DISABLED)
+
+    @classmethod
+    def kept(cls, path: Path, providers: Sequence[Any], threads: int | None, *, prepack: bool) -> Interpreter:
+        """A session of a graph that was kept on this machine, by this onnxruntime, for these providers.
+
+        Raises:
+            ModelError: onnxruntime refuses the file.
+        """
+        self = cls.__new__(cls)
+        options = _options(threads, prepack=prepack)
+        options.graph_optimization_level = _runtime().GraphOptimizationLevel.ORT_DISABLE_ALL  # that was done before it was kept
+        self.prepacks, self._kept, self._fed = prepack, [], {}
+        self._open(str(path), options, providers)
+        return self
+
+    def _open(self, model: bytes | str, options: Any, providers: Sequence[Any], **more: Any) -> None:
         try:
-            self.session = runtime.InferenceSession(
-                model.SerializeToString(), options, providers=list(providers), disabled_optimizers=DISABLED
-            )
+            self.session = _runtime().InferenceSession(model, options, providers=list(providers), **more)
         except Exception as error:
             raise ModelError(f"onnxruntime refuses the model: {_plain(error)}") from error
         if is_cuda(providers) and self.session.get_providers()[0] != "CUDAExecutionProvider":
@@ -206,7 +241,7 @@ class Interpreter:
         Raises:
             InputError: onnxruntime refuses the inputs, or they are on a device that the session does not run on.
         """
-        given = {name: value for name, value in feeds.items() if name in self.input_names}
+        given = {name: value for name, value in feeds.items() if name in self.input_names} | self._fed
         like = foreign_among(given.values())
         if like is not None and device_of(like) not in (("cpu", 0), self.device):
             mend = 'an Explainer with providers="cuda"' if self.device[0] == "cpu" else "one there"
@@ -238,11 +273,42 @@ class Interpreter:
         return [found[name] for name in outputs]
 
 
-def _placeholder(name: str, value: Array) -> TensorProto:
-    """An initialiser whose data the session gets from memory; the location is never opened."""
+def _options(threads: int | None, *, prepack: bool) -> Any:
+    options = _runtime().SessionOptions()
+    options.log_severity_level = 4
+    options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
+def _places(constants: Mapping[str, Array]) -> dict[str, tuple[Path, int]]:
+    """Where constants stand in the model's own files, unchanged: onnxruntime maps them from there, from memory it would copy them."""
+    from onnx_lrp.graph.external import place_of
+
+    return {name: place for name, value in constants.items() if (place := place_of(value)) is not None}
+
+
+def _only_in_products(graph: onnx.GraphProto, weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Those weights that only matrix products of the graph itself read, as they are."""
+    from onnx_lrp.graph import captured_by
+
+    inside = [captured_by(attribute.g) for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    others = {name for node in graph.node if node.op_type not in ("Gemm", "MatMul") for name in node.input}.union(*inside)
+    others |= {value.name for value in graph.output}
+    return {name: value for name, value in weights.items() if name not in others}
+
+
+def placeholder(name: str, value: Array, path: Path, offset: int) -> onnx.TensorProto:
+    """An initialiser whose data is in a file; or given to the session in memory, and then the file is never opened."""
+    from onnx import TensorProto, helper
+
     proto = TensorProto(name=name, data_type=helper.np_dtype_to_tensor_dtype(value.dtype), dims=value.shape)
     proto.data_location = TensorProto.EXTERNAL
-    proto.external_data.add(key="location", value="in-memory")
+    for key, entry in {"location": path.name, "offset": offset, "length": value.nbytes}.items():
+        proto.external_data.add(key=key, value=str(entry))
     return proto
 
 
@@ -267,6 +333,8 @@ def broken_models_named(source: ModelSource | Graph) -> Iterator[None]:
 
 def _refusal(source: ModelSource | Graph) -> str:
     """What onnxruntime says against a model; '' when it takes it, or when it is a graph, which was a model that could be read."""
+    from onnx_lrp.graph import Graph
+
     if isinstance(source, Graph):
         return ""
     runtime = _runtime()

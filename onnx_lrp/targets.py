@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from onnx_lrp.errors import InputError
-from onnx_lrp.graph import Array
 from onnx_lrp.labels import Labels, without_names
+from onnx_lrp.tensors import Array
 
 LARGEST, NOTHING = -1, -2
 """At a place of the output: its largest class is explained, or none."""

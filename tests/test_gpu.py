@@ -122,11 +122,11 @@ def test_cropping_is_padding() -> None:
 def test_every_node_has_a_cuda_kernel(name: str, composite: str, precision: str) -> None:
     """But for those that compute shapes: onnxruntime keeps them on the CPU."""
     explainer = compiled(OnCuda, MODELS[name][0], composite, precision=precision)
-    model, constants, _ = explainer._explaining_graph()
+    model, constants, _ = explainer.blueprint.emitted()
     placed = assign(model, constants, ["CPUExecutionProvider"])  # after constants are folded
     shapes = {node.name for node in placed.nodes if node.on_shapes}
     computed = {node.name for node in placed.nodes}
-    model, constants, _ = explainer._explaining_graph()
+    model, constants, _ = explainer.blueprint.emitted()
     graph = onnx.shape_inference.infer_shapes(embed(model, constants)).graph
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
     kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}

@@ -256,7 +256,7 @@ def test_conditions_run_one_forward_pass(digits: np.ndarray) -> None:
     model, constants, names = emit_lifted(
         explainer.emitter(),
         explainer.output_name,
-        lambda e, seed: explainer._relevances(e, seed, [mask]),
+        lambda e, seed: explainer.blueprint.relevances(e, seed, [mask]),
         (explainer.model_inputs(), explainer.seed_inputs(), [value_info(mask.input, mask.shape)]),
     )
     convolutions = [node for node in explainer.graph.needed_for([explainer.output_name]) if node.op == "Conv"]

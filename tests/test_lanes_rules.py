@@ -14,7 +14,8 @@ from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from onnx_lrp.emitter import embed
-from onnx_lrp.lanes import NotLiftable, lift
+from onnx_lrp.lanes.lifter import lift
+from onnx_lrp.lanes.shapes import NotLiftable
 
 LANES = 3
 BIG = np.iinfo(np.int64).max

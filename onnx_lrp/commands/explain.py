@@ -13,13 +13,12 @@ import numpy as np
 import typer
 
 from onnx_lrp.commands.account import print_account
-from onnx_lrp.commands.caffe_config import class_target
 from onnx_lrp.commands.drawing import Style, draw, draw_tokens
 from onnx_lrp.commands.files import Folder, WriteError
 from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare
 from onnx_lrp.commands.labels import parse_target
 from onnx_lrp.commands.methods import choose
-from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
+from onnx_lrp.commands.options import FALLBACK, USUAL, with_bounds
 from onnx_lrp.commands.region import RegionFile, describe
 from onnx_lrp.errors import InputError, OnnxLrpError, suggest
 from onnx_lrp.explainer import Explainer
@@ -70,6 +69,7 @@ class Request:
     providers: str = "auto"
     precision: str = "float32"
     account: bool = False
+    cache: bool = False
     classes: dict[Path, int] = field(default_factory=dict)
     """The class of each input where a file list gives them; see `caffe_config.class_target`."""
 
@@ -136,10 +136,10 @@ class _Job:
         self.inputs = model_inputs(self.explainer)
         self.preprocess: Preprocess | None = None
         if photos:
-            self.preprocess, guess = prepare(request.preprocess, self.inputs, self.explainer.graph.metadata)
+            self.preprocess, guess = prepare(request.preprocess, self.inputs, self.explainer.signature.metadata)
             if guess:
                 self.notes.append(f"pictures are {guess}; if the model wants something else, say so with --preprocess")
-        self.shape = sample_shape(self.explainer.graph.shape(self.explainer.output_name))
+        self.shape = sample_shape(self.explainer.signature.output_shape)
         self.target = self._checked(target)
         if self.labels:
             self.labels.require_fit(self.shape)
@@ -152,10 +152,10 @@ class _Job:
         composite = named or USUAL
         record = ["all"] if request.layers and not request.record else request.record
         same: dict[str, Any] = {"output": request.output, "record": record}
-        same |= {"providers": request.providers, "threads": request.threads, "precision": request.precision}
+        same |= {"providers": request.providers, "threads": request.threads, "precision": request.precision, "cache": request.cache}
         options = with_bounds(request.model, composite, given, request.preprocess, pictures=photos)
         explainer = Explainer(request.model, composite, **same, **options)
-        if named is None and not has_convolutions(explainer.plan):
+        if named is None and not explainer.signature.has_convolutions:
             self.notes.append(f"the model has no convolutions, so the composite is {FALLBACK}; choose another with --composite")
             explainer = Explainer(request.model, FALLBACK, **same, **request.options)
         if self.method:
@@ -227,6 +227,8 @@ class _Job:
             shape = self.shape or self.explainer.explain(feeds).output.shape[1:]
             target = Region(self.region.mask(shape, self.preprocess, item.size), target)
         elif item.path in self.request.classes:
+            from onnx_lrp.commands.caffe_config import class_target
+
             target = class_target(self.request.classes[item.path], self.explainer.explain(feeds).output)
         elif isinstance(target, tuple) and self.shape is None:  # the output's shape is known once there is an output
             target = _position(target, self.explainer.explain(feeds).output.shape[1:])

@@ -88,4 +88,4 @@ def _writer(suffix: str, content: Image | Figure | dict[str, Array] | bytes) -> 
         return array_writer(suffix, content)
     if hasattr(content, "savefig"):
         return lambda file: content.savefig(file, format="png", dpi=150)
-    return lambda file: content.save(file, format="PNG")
+    return lambda file: content.save(file, format="PNG", compress_level=1)

@@ -82,9 +82,8 @@ def _inside(folder: Path) -> list[Path]:
 
 def model_inputs(explainer: Explainer) -> dict[str, TensorType]:
     """The inputs that the explained output depends on."""
-    graph = explainer.graph
-    needed = {tensor for node in graph.needed_for([explainer.output_name]) for tensor in node.reads}
-    return {name: kind for name, kind in graph.inputs.items() if name in needed}
+    signature = explainer.signature
+    return {name: signature.model_inputs[name] for name in signature.needed}
 
 
 def load(path: Path, inputs: dict[str, TensorType], preprocess: Preprocess | None) -> Item:

@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from onnx_lrp.composites import COMPOSITES
 from onnx_lrp.errors import CompositeError
-from onnx_lrp.gradcam import grad_cam, inner_explainer
-from onnx_lrp.gradients import integrated_gradients, smoothgrad
 
 if TYPE_CHECKING:
     from onnx_lrp.explainer import Explainer
@@ -68,8 +65,12 @@ def choose(composite: str | None, options: dict[str, Any], given: dict[str, Any]
     """
     rest, method = dict(given), None
     if composite == "integrated_gradients":
+        from onnx_lrp.gradients import integrated_gradients
+
         method, composite = Method(integrated_gradients, _taken(rest, _INTEGRATED)), "gradient"
     elif composite in _CAM:
+        from onnx_lrp.gradcam import grad_cam, inner_explainer
+
         layer, options = options.get("layer"), {name: value for name, value in options.items() if name != "layer"}
         name = None if layer is None else str(layer)  # tensors may have numbers for names
         guided = composite == "guided_grad_cam"
@@ -77,9 +78,11 @@ def choose(composite: str | None, options: dict[str, Any], given: dict[str, Any]
         method = Method(grad_cam, {"layer": name, "guided": guided}, progresses=False, check=check)
         composite = _CAM[composite]
     elif composite == "smoothgrad" or rest.keys() & _SMOOTH.keys():
+        from onnx_lrp.gradients import smoothgrad
+
         method = Method(smoothgrad, _taken(rest, _SMOOTH))
         composite = "gradient" if composite == "smoothgrad" else composite
-    if "baseline" in rest and composite in COMPOSITES and "reference" in inspect.signature(COMPOSITES[composite]).parameters:
+    if "baseline" in rest and _takes_reference(composite):
         options = options | {"reference": rest.pop("baseline")}
     if rest:
         name = next(iter(rest))
@@ -87,6 +90,12 @@ def choose(composite: str | None, options: dict[str, Any], given: dict[str, Any]
         where = f"-c {users}" if name in _INTEGRATED else "SmoothGrad, not with integrated_gradients or grad_cam"
         raise CompositeError(f"--{name.replace('_', '-')} goes with {where}")
     return composite, options, method
+
+
+def _takes_reference(composite: str | None) -> bool:
+    from onnx_lrp.composites import COMPOSITES
+
+    return composite in COMPOSITES and "reference" in inspect.signature(COMPOSITES[composite]).parameters
 
 
 def _taken(given: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

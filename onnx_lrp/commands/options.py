@@ -5,9 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from onnx_lrp.composites import find_composite, make_composite
 from onnx_lrp.errors import CompositeError
-from onnx_lrp.patterns import Patterns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,10 +67,14 @@ def with_bounds(model: Path, composite: str, options: dict[str, Any], preprocess
         CompositeError: The composite is unknown, or options are missing or unknown.
         OnnxLrpError: The model cannot be read, or takes no pictures, or the preprocessing is wrong.
     """
-    from onnx_lrp.commands.inputs import prepare
-    from onnx_lrp.graph import read_graph
-
     given = {name: value for name, value in options.items() if value is not None}
+    if composite in (USUAL, FALLBACK) and not given:  # nothing to look up
+        return given
+    from onnx_lrp.commands.inputs import prepare
+    from onnx_lrp.composites import find_composite, make_composite
+    from onnx_lrp.graph import read_graph
+    from onnx_lrp.patterns import Patterns
+
     kind, _ = find_composite(composite)
     known = inspect.signature(kind).parameters
     bounded = {"low", "high"} <= known.keys()

@@ -5,32 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
-from numpy.typing import NDArray
 from onnx import GraphProto
 
 from onnx_lrp.errors import ModelError
+from onnx_lrp.tensors import Array, TensorType
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    import networkx as nx
+
 CANONICAL = "onnx_lrp"
 """Domain of the operators that only canonical graphs have (Scale, Linear, Gelu ...)."""
-
-
-@dataclass(frozen=True)
-class TensorType:
-    """What is known of a tensor without running the model."""
-
-    dtype: np.dtype[Any] | None = None
-    shape: tuple[int | str | None, ...] | None = None
-    """An int is a fixed length, a str a symbolic one, None an unknown one; the whole is None when even the rank is unknown."""
-
-    @property
-    def is_float(self) -> bool:
-        """Whether it may hold relevance; True when the type is not known."""
-        return self.dtype is None or self.dtype.kind == "f"
 
 
 @dataclass(eq=False)
@@ -159,6 +146,8 @@ class Graph:
     @cached_property
     def dag(self) -> nx.MultiDiGraph:
         """The networkx view: node names as nodes (attribute `node`), one edge a tensor (key: tensor and input position)."""
+        import networkx as nx
+
         dag = nx.MultiDiGraph()
         for node in self._nodes:
             dag.add_node(node.name, node=node)
@@ -176,6 +165,8 @@ class Graph:
             raise ModelError("the graph has two nodes of the same name")
         if all(position[self.producers[t].name] < position[n.name] for n in self._nodes for t in n.reads if t in self.producers):
             return
+        import networkx as nx
+
         by_name = {node.name: node for node in self._nodes}
         try:
             order = list(nx.lexicographical_topological_sort(nx.DiGraph(self.dag), key=position.__getitem__))

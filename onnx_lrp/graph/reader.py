@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from io import BufferedIOBase, BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,16 +14,16 @@ import onnx.inliner
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from onnx_lrp.errors import ModelError, OnnxLrpError
-from onnx_lrp.graph.graph import Array, Graph, Node, TensorType
+from onnx_lrp.graph.external import FLOATS, is_split, load_external
+from onnx_lrp.graph.graph import Graph, Node
 from onnx_lrp.graph.opset import OPSET, bring_to_opset
 from onnx_lrp.graph.weights import Raw, parse_model
+from onnx_lrp.tensors import Array, TensorType
 
 ModelSource: TypeAlias = "str | os.PathLike[str] | bytes | ModelProto"
 
 SMALL = 1024
 """Constants of more elements are kept away from protobuf tools, which copy and have a limit of 2 GB."""
-
-_FLOATS = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
 
 
 def read_graph(source: ModelSource) -> Graph:
@@ -58,25 +58,15 @@ def _load(source: ModelSource) -> tuple[ModelProto, Raw]:
     model, raw, where, folder = (source, {}, "the model", None) if isinstance(source, ModelProto) else _parsed(source)
     if not model.HasField("graph") or not (model.graph.node or model.graph.initializer):
         raise ModelError(f"{where} is not an ONNX model: it has no graph")
-    if not any(tensor.data_location == TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+    if not is_split(model.graph):
         return model, raw
     if folder is None:
         raise ModelError("the model keeps its weights in another file: pass its path")
     try:
-        onnx.load_external_data_for_model(model, str(folder))
+        raw |= load_external(model, folder)
     except Exception as error:  # noqa: BLE001 - missing, short, or outside the folder
         raise ModelError(f"cannot read the weights beside {where}: {_first_line(error)}") from None
     return model, raw
-
-
-def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """The initialisers, and the tensors among the nodes' attributes."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield attribute.t
-            if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
 
 
 def _parsed(source: str | os.PathLike[str] | bytes) -> tuple[ModelProto, Raw, str, Path | None]:
@@ -174,7 +164,7 @@ def _without_weights(model: ModelProto, raw: Raw) -> tuple[ModelProto, dict[str,
     for index, tensor in enumerate(source.initializer):
         if any(length < 0 for length in tensor.dims):
             raise ModelError(f"the weights {tensor.name!r} have the shape {list(tensor.dims)}")
-        if int(np.prod(tensor.dims, dtype=np.int64)) <= SMALL or tensor.data_type not in _FLOATS:
+        if int(np.prod(tensor.dims, dtype=np.int64)) <= SMALL or tensor.data_type not in FLOATS:
             graph.initializer.append(tensor)
             if index in raw:
                 graph.initializer[-1].raw_data = raw[index].tobytes()
@@ -214,7 +204,7 @@ def tensor_type(value: onnx.ValueInfoProto) -> TensorType:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not kind.elem_type:
         return TensorType(np.dtype(object) if value.type.WhichOneof("value") not in (None, "tensor_type") else None)
-    dtype = np.dtype(np.float32) if kind.elem_type in _FLOATS else np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    dtype = np.dtype(np.float32) if kind.elem_type in FLOATS else np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
     if not kind.HasField("shape"):
         return TensorType(dtype)
     return TensorType(dtype, tuple(_length(dim) for dim in kind.shape.dim))
@@ -276,7 +266,7 @@ def _attribute(attribute: AttributeProto) -> Any:
     value = helper.get_attribute_value(attribute)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    if attribute.name == "to" and value in _FLOATS:
+    if attribute.name == "to" and value in FLOATS:
         return int(TensorProto.FLOAT)
     if isinstance(value, (int, float, GraphProto)):
         return value

@@ -9,7 +9,6 @@ import numpy as np
 import onnx
 
 from onnx_lrp.canonical import canonicalise
-from onnx_lrp.composites.gradients import GradientComposite
 from onnx_lrp.emitter import Emitter
 from onnx_lrp.errors import InputError, ModelError, suggest
 from onnx_lrp.feeds import Input, feeds_for, value_info
@@ -101,6 +100,8 @@ class PatternFit:
         with broken_models_named(model):
             self.graph: Graph = canonicalise(read_graph(model))
             self.output_name, _ = choose_output(self.graph, output)
+            from onnx_lrp.composites.gradients import GradientComposite  # composites import this package
+
             plan = make_plan(self.graph, GradientComposite(), choose_sources(self.graph, inputs, self.output_name), self.output_name)
             plan.require_complete()
             layers = [step.view.node for step in plan.steps if step.view.kind in ("convolution", "dense")]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from onnx_lrp.errors import InputError
-from onnx_lrp.graph import Array
 from onnx_lrp.image import atomic_write
+from onnx_lrp.tensors import Array
 
 _PATTERN, _TOTAL = "pattern:", "total:"
 """Before the names of nodes in a file, so that no name can clash with the other entries."""
