@@ -12,6 +12,7 @@ import onnx
 
 from onnx_lrp.accountant import Accountant
 from onnx_lrp.assignment import Assignment, assign
+from onnx_lrp.batches import BatchSize, check_batch_size, part_size, rows, run_in_parts
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.composites import Composite, make_composite
 from onnx_lrp.concepts import Condition, Mask, read_conditions
@@ -25,11 +26,12 @@ from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, ch
 from onnx_lrp.labels import Labels, LabelSource
 from onnx_lrp.lanes.session import LaneSession, by_sample
 from onnx_lrp.lanes.starts import join_targets, spread_seeds
+from onnx_lrp.memory import Budget, peak_bytes
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
 from onnx_lrp.precision import check_precision, poisoned
 from onnx_lrp.recording import recorded
 from onnx_lrp.saving import save_model
-from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, WHOLE, combine, emit_seed, make_seed
+from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, combine, emit_seed, make_seed
 from onnx_lrp.targets import Targets, make_targets, sample_shape
 from onnx_lrp.walker import walk
 
@@ -53,6 +55,8 @@ class Explainer:
         precision: of convolutions and matrix products: "float32", "tf32" or "float16"; see `onnx_lrp.precision`.
         keep_final_activation: explain behind a final Softmax, LogSoftmax or Sigmoid instead of before it.
         labels: the names of the classes, or the path of a text file with one a line, so that targets can be given by name.
+        memory_limit: how many bytes a run may take, by an estimate (see `onnx_lrp.memory`); larger batches are split. Default: half of the
+            memory that is free at the time; no limit on a GPU, unless its provider has a gpu_mem_limit.
         **composite_options: options of the composite: low=, high=, epsilon=, gamma=, stabilizer=, bias=, layer_map= ...
 
     Raises:
@@ -75,6 +79,7 @@ class Explainer:
         precision: str = "float32",
         keep_final_activation: bool = False,
         labels: LabelSource | None = None,
+        memory_limit: int | None = None,
         **composite_options: Any,
     ):
         self.labels = None if labels is None else Labels(labels)
@@ -82,6 +87,7 @@ class Explainer:
         self.precision = check_precision(precision)
         self._providers = choose_providers(providers, self.precision)
         self._threads = threads
+        self._budget = Budget(memory_limit, self._providers)
         with broken_models_named(model):
             self.graph = model if isinstance(model, Graph) else canonicalise(read_graph(model))
             self.output_name, self.final_activation = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
@@ -197,6 +203,7 @@ class Explainer:
         *,
         two_pass: bool = False,
         conditions: Sequence[Condition] | None = None,
+        batch_size: BatchSize = "auto",
     ) -> Explanation:
         """Computes the relevance of the explained inputs.
 
@@ -215,10 +222,13 @@ class Explainer:
             conditions: K dicts, each for one relevance pass over the same forward pass: names of internal tensors -> the channels that
                 relevance may go through there, as ints or as a pair (axis, ints); the key "y" (or the output's name) -> a target in place
                 of `target`. The relevance is (N, K, ...). See `onnx_lrp.concepts`.
+            batch_size: how many samples are run at once: "auto": as many as fit `memory_limit`; an int; None: all. It does not change
+                the result, as samples do not depend on each other. A model with a fixed batch runs that many whatever is said here.
 
         Raises:
             InputError: input, target or seed do not fit the model, or the input holds NaN or infinity.
         """
+        check_batch_size(batch_size)
         like = foreign_among(x.values() if isinstance(x, Mapping) else [x])
         feeds, batch = self._feeds(x)
         if two_pass or self.fixed_batch() not in (None, batch):
@@ -233,20 +243,15 @@ class Explainer:
             each, masks = read_conditions(conditions, target, self.plan)
             targets = join_targets([make_targets(one, batch, shape, self.labels) for one in each])
         seed = self.composite.seed if seed is None else seed
-        targets, seed, rows = spread_seeds(targets, seed, batch, None if shape is None else len(shape))
-        start = make_seed(seed, two_pass, rows, known)
+        targets, seed, count = spread_seeds(targets, seed, batch, None if shape is None else len(shape))
+        start = make_seed(seed, two_pass, count, known)
         if known is not None:
             start.check(targets, known, self._activation())
         passes, lanes = len(start.passes), len(start.passes) * (targets.per_sample or 1)
         seeds = start.feeds(targets)
+        given = {mask.input: found.repeat(passes, 0).reshape(lanes, 1, *mask.sample_shape) for mask, found in masks.items()}
         try:
-            if lanes == 1 and not masks:
-                output, *found = self.run(self._interpreter, [self.output_name, *self._names.values()], feeds | seeds)
-                values = dict(zip(self._names, found, strict=True))
-            else:
-                given = {mask.input: rows.repeat(passes, 0).reshape(lanes, 1, *mask.sample_shape) for mask, rows in masks.items()}
-                output, by_lane = self._lanes(tuple(masks)).run(feeds, seeds, given, lanes, self.fixed_batch())
-                values = {name: by_sample(value, batch) if self.leads_with_batch(name) else value for name, value in by_lane.items()}
+            output, values = self._run(feeds | seeds, batch, lanes, given, tuple(masks), batch_size)
         except InputError:
             if targets.form != "position" or start.given is not None:  # of a shape unlike the output's? a plain run tells
                 plain = self.explain(x).output.shape[1:]
@@ -263,6 +268,46 @@ class Explainer:
             output, *found = (to_framework(value, like) for value in (output, *values.values()))
             values = dict(zip(values, found, strict=True))
         return Explanation(self, values, output, targets, feeds, conditional=bool(masks))
+
+    def _run(
+        self, feeds: dict[str, Array], batch: int, lanes: int, given: dict[str, Array], masks: tuple[Mask, ...], batch_size: BatchSize
+    ) -> tuple[Array, dict[str, Array]]:
+        """The output, and the relevances with a row for each lane of each sample, of as many samples at once as is wanted."""
+        names = list(self._names)
+        leads = {name: self.leads_with_batch(name) for name in names}
+
+        def one_sample() -> dict[str, Array]:
+            return {name: to_numpy(value) for name, value in rows(feeds, batch, slice(0, 1)).items()}
+
+        if lanes == 1 and not masks:
+            outputs = [self.output_name, *self._names.values()]
+
+            def run(part: dict[str, Array]) -> list[Array]:
+                return self._interpreter.run(outputs, part)
+
+            def cost() -> int:
+                return peak_bytes(self._interpreter.model, one_sample())
+        else:
+            session = self._lanes(masks)
+
+            def run(part: dict[str, Array]) -> list[Array]:
+                output, found = session.run(part, given, lanes)
+                samples = len(part[INDEX]) // lanes
+                return [output, *(by_sample(value, samples) if leads[name] else value for name, value in found.items())]
+
+            def cost() -> int:
+                return session.peak_bytes(one_sample(), given, lanes)
+
+        fixed = self.fixed_batch()
+        axes = [self._axis_of_samples(self.output_name)]
+        for name in names:
+            laned = not leads[name] and (lanes > 1 or bool(masks))  # the lanes come first there
+            axis = 0 if leads[name] or fixed else self._axis_of_samples(self.tensors[name])
+            axes.append(axis if axis is None else axis + laned)
+        kind = (lanes, masks, *(value.shape[1:] for value in feeds.values()))
+        size = fixed or part_size(batch_size, batch, axes, lambda: self._budget.samples(batch, kind, cost))
+        output, *values = run_in_parts(run, feeds, batch, size, axes, fixed=fixed is not None)
+        return output, dict(zip(names, values, strict=True))
 
     def _parted(self, values: dict[str, Array], batch: int, lanes: int, passes: int, targets: Targets) -> dict[str, Array]:
         """Gives each relevance an axis for the targets of a sample, (N, K) ones that is, and makes one of two passes."""
@@ -284,20 +329,6 @@ class Explainer:
     def _feeds(self, x: Input) -> tuple[dict[str, Array], int]:
         return feeds_for(x, [value.name for value in self.model_inputs()], self.graph.inputs)
 
-    def run(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
-        """Runs in one go, or, for a model with a fixed batch, in chunks of that size (the last one filled up by repeating a sample)."""
-        fixed = self.fixed_batch()
-        batch = feeds[INDEX].shape[0]
-        if fixed is None or fixed == batch:
-            return interpreter.run(outputs, feeds)
-        chunks = []
-        for start in range(0, batch, fixed):
-            rows = np.minimum(np.arange(start, start + fixed), batch - 1)
-            part = {name: value if name in WHOLE or len(value) != batch else value[rows] for name, value in feeds.items()}
-            used = min(fixed, batch - start)
-            chunks.append([value[:used] if value.ndim and value.shape[0] == fixed else value for value in interpreter.run(outputs, part)])
-        return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
-
     def fixed_batch(self) -> int | None:
         """The only number of samples that the model takes; None when it takes any."""
         return self.graph.fixed_batch(self.output_name)
@@ -313,8 +344,20 @@ class Explainer:
             return True
         if isinstance(shape[0], int):
             return self.fixed_batch() == shape[0]
-        batches = {kind.shape[0] for value in self.model_inputs() if (kind := self.graph.inputs[value.name]).shape} - {None}
+        batches = self._names_of_batch()
         return shape[0] in batches or not batches & set(shape[1:])
+
+    def _names_of_batch(self) -> set[int | str | None]:
+        """What the graph calls the number of samples."""
+        return {kind.shape[0] for value in self.model_inputs() if (kind := self.graph.inputs[value.name]).shape} - {None}
+
+    def _axis_of_samples(self, tensor: str) -> int | None:
+        """The axis of a tensor that holds the samples, alone or folded with another; None where the graph does not tell."""
+        shape = self.graph.shape(tensor)
+        if not shape:
+            return None
+        named = next((axis for axis, length in enumerate(shape) if length in self._names_of_batch()), None)
+        return 0 if named is None and not isinstance(shape[0], int) else named
 
     # the account ----------------------------------------------------------------------------------------------------
 
@@ -335,10 +378,12 @@ def explain(
     *,
     two_pass: bool = False,
     conditions: Sequence[Condition] | None = None,
+    batch_size: BatchSize = "auto",
     **options: Any,
 ) -> Explanation:
-    """Explains in one call: `Explainer(model, **options).explain(x, target, seed, two_pass=two_pass, conditions=conditions)`."""
-    return Explainer(model, **options).explain(x, target, seed, two_pass=two_pass, conditions=conditions)
+    """Explains in one call: `Explainer(model, **options).explain(x, target, seed, two_pass=two_pass, ...)`."""
+    explainer = Explainer(model, **options)
+    return explainer.explain(x, target, seed, two_pass=two_pass, conditions=conditions, batch_size=batch_size)
 
 
 def plan_of(

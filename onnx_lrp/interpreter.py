@@ -179,6 +179,8 @@ class Interpreter:
         for name, value in large.items():
             model.graph.initializer.append(_placeholder(name, value))
         self._kept = list(large.values())  # the session reads them where they are
+        self.model = model
+        """The graph, with the small constants and the shapes of the large ones."""
         if large:
             values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in large.values()]
             options.add_external_initializers(list(large), values)
