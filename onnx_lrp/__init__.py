@@ -12,6 +12,7 @@ from onnx_lrp.explanation import Explanation
 from onnx_lrp.gradcam import grad_cam
 from onnx_lrp.gradients import gradient, integrated_gradients, smoothgrad
 from onnx_lrp.patterns import Patterns, fit_patterns
+from onnx_lrp.streams import ExplanationFile
 from onnx_lrp.targets import Region
 
 __version__ = "0.2.0"
@@ -22,6 +23,7 @@ __all__ = [
     "CompositeError",
     "Explainer",
     "Explanation",
+    "ExplanationFile",
     "InputError",
     "ModelError",
     "OnnxLrpError",

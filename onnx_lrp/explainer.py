@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,7 @@ from onnx_lrp.precision import check_precision, poisoned
 from onnx_lrp.recording import recorded
 from onnx_lrp.saving import save_model
 from onnx_lrp.seeds import CONTRAST, GIVEN, INDEX, VIEW, WEIGHTS, combine, emit_seed, make_seed
+from onnx_lrp.streams import explain_many
 from onnx_lrp.targets import Targets, make_targets, sample_shape
 from onnx_lrp.walker import walk
 
@@ -268,6 +269,27 @@ class Explainer:
             output, *found = (to_framework(value, like) for value in (output, *values.values()))
             values = dict(zip(values, found, strict=True))
         return Explanation(self, values, output, targets, feeds, conditional=bool(masks))
+
+    def explain_many(
+        self, batches: Iterable[Input | tuple[Input, Any]], target: Any = None, seed: Any = None, **how: Any
+    ) -> Generator[Explanation]:
+        """Explains one batch after the other, and reads the next one in a thread while one is computed.
+
+        Only two batches and one explanation are held, so any number of them can be explained; `onnx_lrp.ExplanationFile` writes them.
+
+        Args:
+            batches: inputs as `explain` takes them, or pairs (input, target) as tuples.
+            target: of the batches that come without one.
+            seed: as in `explain`.
+            **how: two_pass=, conditions=, batch_size= as in `explain`.
+
+        Yields:
+            The explanation of each batch. Closing the generator stops the thread.
+
+        Raises:
+            InputError: as `explain` says. Errors of `batches` are raised where their batch is asked for.
+        """
+        return explain_many(self, batches, target, seed=seed, **how)
 
     def _run(
         self, feeds: dict[str, Array], batch: int, lanes: int, given: dict[str, Array], masks: tuple[Mask, ...], batch_size: BatchSize

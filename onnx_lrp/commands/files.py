@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from onnx_lrp.errors import InputError
+from onnx_lrp.errors import WriteError
 from onnx_lrp.image import atomic_write
 from onnx_lrp.saving import array_writer
+from onnx_lrp.streams import ExplanationFile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,11 +19,7 @@ if TYPE_CHECKING:
 
     from onnx_lrp.graph import Array
 
-__all__ = ["Folder", "WriteError"]
-
-
-class WriteError(InputError):
-    """Nothing can be written where the user wants it."""
+__all__ = ["Folder"]
 
 
 class Folder:
@@ -60,15 +58,38 @@ class Folder:
         Raises:
             WriteError: The file cannot be written.
         """
-        file = self.path / self._unused(name)
-        if file.resolve() in self._kept:
-            raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
+        file = self._place(name)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             atomic_write(file, _writer(file.suffix, content))
         except OSError as error:
             raise WriteError(f"cannot write {file}: {error.strerror or error}") from None
         self.count += 1
+        return file
+
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[ExplanationFile]:
+        """A file for explanations that come one after the other; it is there when the with statement ends without an error.
+
+        Args:
+            name: as in `save`.
+
+        Raises:
+            WriteError: The file cannot be written.
+        """
+        file = self._place(name)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot write {file}: {error.strerror or error}") from None
+        with ExplanationFile(file) as stream:
+            yield stream
+        self.count += 1
+
+    def _place(self, name: str) -> Path:
+        file = self.path / self._unused(name)
+        if file.resolve() in self._kept:
+            raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
         return file
 
     def _unused(self, name: str) -> str:
