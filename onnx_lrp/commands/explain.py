@@ -153,8 +153,8 @@ class _Job:
             find(request.preprocess)
         self.paths = expand(request.inputs)
         self.folder = Folder(request.folder, self.paths)
-        if request.together is not None and request.together.resolve() in {path.resolve() for path in self.paths}:
-            raise WriteError(f"{request.together} would be written over, and it is an input: choose another file")
+        if request.together is not None:
+            self.folder.require_free(request.together)
         photos = any(not is_array(path) for path in self.paths)
         self.explainer = self._compiled(photos=photos)
         self.inputs = model_inputs(self.explainer)

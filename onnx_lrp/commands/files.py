@@ -38,7 +38,7 @@ class Folder:
         self.count = 0
         """How many files were written."""
         self._names: set[str] = set()
-        self._kept = {file.resolve() for file in kept}
+        self._kept = {os.path.realpath(file) for file in kept}  # as texts: there may be many
         nearest = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.lexists(folder))
         if not nearest.is_dir():
             raise WriteError(f"cannot write to the folder {path}: {nearest if nearest != path.absolute() else 'it'} is a file")
@@ -86,10 +86,14 @@ class Folder:
             yield stream
         self.count += 1
 
+    def require_free(self, file: Path) -> None:
+        """Raises WriteError for a file that must not be written over."""
+        if os.path.realpath(file) in self._kept:
+            raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
+
     def _place(self, name: str) -> Path:
         file = self.path / self._unused(name)
-        if file.resolve() in self._kept:
-            raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
+        self.require_free(file)
         return file
 
     def _unused(self, name: str) -> str:

@@ -76,6 +76,14 @@ def feeds_of(items: list[Item]) -> dict[str, Array]:
 
 
 def parts(item: Item, size: int) -> Iterator[dict[str, Array]]:
-    """The samples of one file, at most `size` at once; those of a memory map are read here."""
+    """The samples of one file, at most `size` at once."""
     for start in range(0, max(item.count, 1), size):
-        yield {name: np.array(value[start : start + size]) for name, value in item.feeds.items()}
+        yield {name: _part(value, start, start + size) for name, value in item.feeds.items()}
+
+
+def _part(value: Array, start: int, stop: int) -> Array:
+    """Some samples; of a memory map by a map of their own, for what is once read of one stays in memory as long as it is open."""
+    if not isinstance(value, np.memmap) or not value.flags.c_contiguous or value.filename is None or start >= len(value):
+        return np.array(value[start:stop])
+    shape = value[start:stop].shape
+    return np.array(np.memmap(value.filename, value.dtype, "r", value.offset + start * value[:1].nbytes, shape))
