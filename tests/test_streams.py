@@ -179,11 +179,13 @@ def test_true_classes_and_hdf5_data_once(tmp_path):
 def test_nothing_stays_after_an_error(path, tmp_path):
     path.write_text("what was there before")
     before = {file.name for file in tmp_path.iterdir()}
-    broken = SMALL.explain(weights(2, 4))
-    broken.output = None
-    with pytest.raises(TypeError), ExplanationFile(path) as file:
-        file.write(SMALL.explain(weights(2, 4)))
-        file.write(broken)
+    def write():
+        with ExplanationFile(path) as file:
+            file.write(SMALL.explain(weights(2, 4)))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write()
     assert {file.name for file in tmp_path.iterdir()} == before
     assert path.read_text() == "what was there before"
 
