@@ -324,7 +324,7 @@ class Explainer:
         axes = [self._axis_of_samples(self.output_name)]
         for name in names:
             laned = not leads[name] and (lanes > 1 or bool(masks))  # the lanes come first there
-            axis = 0 if leads[name] or fixed else self._axis_of_samples(self.tensors[name])
+            axis = 0 if fixed else self._axis_of_samples(self.tensors[name])
             axes.append(axis if axis is None else axis + laned)
         kind = (lanes, masks, *(value.shape[1:] for value in feeds.values()))
         size = fixed or part_size(batch_size, batch, axes, lambda: self._budget.samples(batch, kind, cost))
@@ -376,8 +376,8 @@ class Explainer:
     def _axis_of_samples(self, tensor: str) -> int | None:
         """The axis of a tensor that holds the samples, alone or folded with another; None where the graph does not tell."""
         shape = self.graph.shape(tensor)
-        if not shape:
-            return None
+        if tensor in self.graph.inputs or not shape:
+            return 0 if tensor in self.graph.inputs else None
         named = next((axis for axis, length in enumerate(shape) if length in self._names_of_batch()), None)
         return 0 if named is None and not isinstance(shape[0], int) else named
 
