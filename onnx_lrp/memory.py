@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FRACTION = 0.5
 """How much of the free memory the runs of an explainer may take when nothing else is said."""
 _ARENA = 2
-"""onnxruntime asks the system for blocks that double in size, and cuts them up: measured, its peak was 1.1 to 3 times, mostly twice,
+"""onnxruntime asks the system for blocks that double in size, and cuts them up: measured, its peak was 1 to 3 times, mostly twice,
 what is alive at once."""
 _VALUES = 64
 """Integers with fewer elements may be shapes: inference sees their values."""
