@@ -179,6 +179,7 @@ def test_true_classes_and_hdf5_data_once(tmp_path):
 def test_nothing_stays_after_an_error(path, tmp_path):
     path.write_text("what was there before")
     before = {file.name for file in tmp_path.iterdir()}
+
     def write():
         with ExplanationFile(path) as file:
             file.write(SMALL.explain(weights(2, 4)))
