@@ -13,7 +13,6 @@ from onnx_lrp.batches import rows
 from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.device_arrays import count_not_finite, to_numpy
 from onnx_lrp.errors import ModelError
-from onnx_lrp.feeds import by_row
 from onnx_lrp.precision import overflow_sums
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.seeds import INDEX, WHOLE, emit_seed
@@ -65,7 +64,7 @@ class Accountant:
 
     def account(self, feeds: dict[str, Any]) -> Conservation:
         """The account for the inputs of one explanation; see Explanation.conservation."""
-        feeds = by_row(feeds, len(feeds[INDEX]))
+        feeds = {name: to_numpy(value) for name, value in feeds.items()}
         interpreter, sums, totals = self._books
         names = list(dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)]))
         values = dict(zip(names, self._one_by_one(interpreter, names, feeds), strict=True))
@@ -94,14 +93,14 @@ class Accountant:
     def _first_overflow(self, feeds: dict[str, Any]) -> str:
         """Where the first value that is not finite comes from: a node of the forward pass, else a rule on the way back."""
         explainer = self._explainer
-        feeds = by_row(feeds, len(feeds[INDEX]))
+        feeds = {name: to_numpy(value) for name, value in feeds.items()}
         graph = explainer.graph
         needed = graph.needed_for([explainer.output_name])
         nodes = [node for node in needed if node.outputs[0] and graph.type_of(node.outputs[0]).is_float]
         outputs = [node.outputs[0] for node in nodes]
         model, constants = explainer.emitter().model(explainer.model_inputs(), [onnx.ValueInfoProto(name=name) for name in outputs])
         interpreter = explainer.interpreter(model, constants)
-        inputs = {value.name: to_numpy(feeds[value.name]) for value in explainer.model_inputs()}
+        inputs = {value.name: feeds[value.name] for value in explainer.model_inputs()}
         batch = len(next(iter(inputs.values())))
         for sample in range(batch):  # all tensors of all samples at once may not fit the memory
             chosen = np.full(explainer.fixed_batch() or 1, sample)
