@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onnx_lrp.gradcam import grad_cam
     from onnx_lrp.gradients import gradient, integrated_gradients, smoothgrad
     from onnx_lrp.patterns import Patterns, fit_patterns
+    from onnx_lrp.streams import ExplanationFile
     from onnx_lrp.targets import Region
 
 __version__ = "0.2.0"
@@ -25,6 +26,7 @@ __all__ = [
     "CompositeError",
     "Explainer",
     "Explanation",
+    "ExplanationFile",
     "InputError",
     "ModelError",
     "OnnxLrpError",
@@ -49,6 +51,7 @@ if not TYPE_CHECKING:  # a name is imported when it is first asked for, so that 
         "gradcam": ("grad_cam",),
         "gradients": ("gradient", "integrated_gradients", "smoothgrad"),
         "patterns": ("Patterns", "fit_patterns"),
+        "streams": ("ExplanationFile",),
         "targets": ("Region",),
     }
     _HOME = {name: module for module, names in _MODULES.items() for name in names}

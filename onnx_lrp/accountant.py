@@ -9,10 +9,10 @@ import numpy as np
 import onnx
 
 from onnx_lrp.advice import settings
+from onnx_lrp.batches import rows
 from onnx_lrp.conservation import Conservation, Entry
-from onnx_lrp.device_arrays import count_not_finite
+from onnx_lrp.device_arrays import count_not_finite, to_numpy
 from onnx_lrp.errors import ModelError
-from onnx_lrp.feeds import by_row
 from onnx_lrp.precision import overflow_sums
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.seeds import INDEX, WHOLE, emit_seed
@@ -51,18 +51,20 @@ class Accountant:
         return explainer.interpreter(model, constants), sums, totals
 
     def _one_by_one(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
-        """Runs each sample alone (in a model with a fixed batch: repeated to fill it); each output, a number, becomes one per sample."""
-        batch, copies = feeds[INDEX].shape[0], self._explainer.fixed_batch() or 1
+        """Runs each target of each sample alone (in a model with a fixed batch: repeated to fill it).
+
+        Each output, a number, becomes one per run.
+        """
+        count, copies = len(feeds[INDEX]), self._explainer.fixed_batch() or 1
         results = []
-        for sample in range(batch):
-            rows = np.full(copies, sample)
-            part = {name: value if name in WHOLE or len(value) != batch else value[rows] for name, value in feeds.items()}
+        for row in range(count):
+            part = {name: value if name in WHOLE else value[np.full(copies, row * len(value) // count)] for name, value in feeds.items()}
             results.append([float(value) / copies for value in interpreter.run(outputs, part)])
         return list(np.array(results, np.float64).T)
 
     def account(self, feeds: dict[str, Any]) -> Conservation:
         """The account for the inputs of one explanation; see Explanation.conservation."""
-        feeds = by_row(feeds, len(feeds[INDEX]))
+        feeds = {name: to_numpy(value) for name, value in feeds.items()}
         interpreter, sums, totals = self._books
         names = list(dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)]))
         values = dict(zip(names, self._one_by_one(interpreter, names, feeds), strict=True))
@@ -91,17 +93,22 @@ class Accountant:
     def _first_overflow(self, feeds: dict[str, Any]) -> str:
         """Where the first value that is not finite comes from: a node of the forward pass, else a rule on the way back."""
         explainer = self._explainer
-        feeds = by_row(feeds, len(feeds[INDEX]))
+        feeds = {name: to_numpy(value) for name, value in feeds.items()}
         graph = explainer.graph
         needed = graph.needed_for([explainer.output_name])
         nodes = [node for node in needed if node.outputs[0] and graph.type_of(node.outputs[0]).is_float]
         outputs = [node.outputs[0] for node in nodes]
         model, constants = explainer.emitter().model(explainer.model_inputs(), [onnx.ValueInfoProto(name=name) for name in outputs])
-        values = explainer.run(explainer.interpreter(model, constants), outputs, feeds)
-        for node, value in zip(nodes, values, strict=True):
-            if not np.isfinite(value).all():
-                half = ", where float16 overflows: take precision 'float32' or 'tf32'" if explainer.precision == "float16" else ""
-                return f"first at node {node.name!r} ({node.op}) in the forward pass{half}"
+        interpreter = explainer.interpreter(model, constants)
+        inputs = {value.name: feeds[value.name] for value in explainer.model_inputs()}
+        batch = len(next(iter(inputs.values())))
+        for sample in range(batch):  # all tensors of all samples at once may not fit the memory
+            chosen = np.full(explainer.fixed_batch() or 1, sample)
+            values = interpreter.run(outputs, rows(inputs, batch, chosen))
+            for node, value in zip(nodes, values, strict=True):
+                if not np.isfinite(value).all():
+                    half = ", where float16 overflows: take precision 'float32' or 'tf32'" if explainer.precision == "float16" else ""
+                    return f"first at node {node.name!r} ({node.op}) in the forward pass{half}"
         halved = self._first_halved(feeds)
         if halved is not None:
             return f"first at node {halved!r}, where float16 overflows: take precision 'float32' or 'tf32'"

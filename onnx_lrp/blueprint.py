@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +54,8 @@ class Blueprint:
     ):
         self.composite = composite
         self.device, self.precision = device, precision
+        self.emulated = device == "cpu"
+        """Whether products in a lower precision are imitated in float32."""
         self.graph = model if isinstance(model, Graph) else canonicalise(read_graph(model))
         self.output_name, self.final_activation = choose_output(self.graph, output, keep_final_activation=keep_final_activation)
         sources = choose_sources(self.graph, inputs, self.output_name)
@@ -63,7 +66,7 @@ class Blueprint:
 
     def emitter(self) -> Emitter:
         """An emitter that holds the forward pass."""
-        return Emitter(self.graph, self.device, self.precision, emulated=self.device == "cpu")
+        return Emitter(self.graph, self.device, self.precision, emulated=self.emulated)
 
     def relevances(self, e: Emitter, seed: str, masks: Iterable[Mask] = ()) -> dict[str, str]:
         """Emits the relevance pass: name asked for -> tensor."""
@@ -106,6 +109,7 @@ class Blueprint:
             tensors=self.tensors,
             results=results,
             batch_leads={name: self._leads_with_batch(tensor) for name, tensor in self.tensors.items()},
+            axis_of_samples={tensor: self._axis_of_samples(tensor) for tensor in (self.output_name, *self.tensors.values())},
             has_convolutions=any(step.view.kind == "convolution" for step in self.plan.steps),
             seed=self.composite.seed,
             composite=f"{type(self.composite).__name__}\n{self.composite}",
@@ -122,8 +126,20 @@ class Blueprint:
             return True
         if isinstance(shape[0], int):
             return fixed == shape[0]
-        batches = {kind.shape[0] for kind in self.graph.inputs_for(self.output_name).values() if kind.shape} - {None}
-        return shape[0] in batches or not batches & set(shape[1:])
+        return shape[0] in self._names_of_batch or not self._names_of_batch & set(shape[1:])
+
+    @cached_property
+    def _names_of_batch(self) -> set[int | str | None]:
+        """What the graph calls the number of samples."""
+        return {kind.shape[0] for kind in self.graph.inputs_for(self.output_name).values() if kind.shape} - {None}
+
+    def _axis_of_samples(self, tensor: str) -> int | None:
+        """The axis of a tensor that holds the samples, alone or folded with another; None where the graph does not tell."""
+        shape = self.graph.shape(tensor)
+        if tensor in self.graph.inputs or not shape:
+            return 0 if tensor in self.graph.inputs else None
+        named = next((axis for axis, length in enumerate(shape) if length in self._names_of_batch), None)
+        return 0 if named is None and not isinstance(shape[0], int) else named
 
     def standalone(self) -> tuple[onnx.ModelProto, dict[str, Array]]:
         """The explainer as an ordinary ONNX model, see Explainer.to_onnx, and its initialisers, which that lacks."""

@@ -1,8 +1,9 @@
 """Compiled explainers on disk: a second start reads neither model nor plan, it loads what onnxruntime made of them the first time.
 
-An entry is a folder with three files: the graph as onnxruntime optimised it for this machine, its weights, which are mapped into memory
-when they are needed, and the explainer's signature. Its name is a hash of all that the compiled graph depends on; see
-`onnx_lrp.fingerprint`. It is written under another name and renamed, so that no process ever sees a part of one.
+An entry is a folder with four files: the graph as onnxruntime optimised it for this machine, its weights, which are mapped into memory
+when they are needed, the graph as it was emitted, without weights, and the explainer's signature. Its name is a hash of all that the
+compiled graph depends on; see `onnx_lrp.fingerprint`. It is written under another name and renamed, so that no
+process ever sees a part of one.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from onnx_lrp.commands.arguments import (
     HOW,
     RUNS,
     WHAT,
+    BatchSize,
     Composite,
     Epsilon,
     Estimator,
@@ -34,6 +35,7 @@ from onnx_lrp.commands.arguments import (
     Providers,
     Record,
     composite_options,
+    parse_batch_size,
 )
 from onnx_lrp.commands.evaluation import compare, evaluate, tune
 
@@ -168,14 +170,25 @@ def explain(
         "explanations"
     ),
     formats: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
             metavar="LIST",
             rich_help_panel=FILES,
-            help="png for pictures, npz or h5 for arrays (relevance, output, target, input ...), or several such as png,npz.",
+            show_default=False,
+            help="What to write for each input: png for pictures, npz or h5 for arrays (relevance, output, target, input ...), or several. "
+            "Default: png,npz; with --together nothing.",
         ),
-    ] = "png,npz",
+    ] = None,
+    together: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            rich_help_panel=FILES,
+            help="Write the arrays of all inputs to this one .h5 or .npz file, with the names of the inputs as source.",
+        ),
+    ] = None,
+    batch_size: BatchSize = "auto",
     cmap: Annotated[
         str | None,
         typer.Option(
@@ -236,6 +249,8 @@ def explain(
         cmap=cmap,
         overlay=overlay,
         formats=formats,
+        together=together,
+        batch_size=parse_batch_size(batch_size),
         output=output,
         record=record or [],
         layers=layers,

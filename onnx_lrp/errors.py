@@ -34,6 +34,10 @@ class InputError(OnnxLrpError):
     """An input, a target, a seed or an option does not fit: wrong name, shape, type or value."""
 
 
+class WriteError(InputError):
+    """Nothing can be written where the user wants it."""
+
+
 class CompositeError(OnnxLrpError):
     """A composite or a rule is unknown, misconfigured, or does not fit a node."""
 

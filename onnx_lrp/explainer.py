@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from onnx_lrp.batches import BatchSize, check_batch_size
 from onnx_lrp.device_arrays import count_not_finite, foreign_among, is_foreign, to_framework, to_numpy
 from onnx_lrp.errors import InputError
 from onnx_lrp.explanation import Explanation
-from onnx_lrp.feeds import Input, feeds_for, value_info
+from onnx_lrp.feeds import Input, feeds_for
 from onnx_lrp.interpreter import Interpreter, Providers, broken_models_named, choose_providers, is_cuda
 from onnx_lrp.labels import Labels, LabelSource
+from onnx_lrp.memory import Budget
 from onnx_lrp.precision import check_precision
-from onnx_lrp.seeds import INDEX, WHOLE, combine, make_seed
-from onnx_lrp.targets import Targets, make_targets, sample_shape
+from onnx_lrp.runner import Runner
+from onnx_lrp.seeds import make_seed
+from onnx_lrp.targets import make_targets, sample_shape
 
 if TYPE_CHECKING:
     import onnx
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from onnx_lrp.conservation import Conservation
     from onnx_lrp.emitter import Emitter
     from onnx_lrp.graph import Graph, ModelSource
-    from onnx_lrp.lanes.session import LaneSession
     from onnx_lrp.plan import Plan
     from onnx_lrp.rules import Rule
     from onnx_lrp.signature import Signature
@@ -55,6 +55,8 @@ class Explainer:
         labels: the names of the classes, or the path of a text file with one a line, so that targets can be given by name.
         cache: keep the compiled explainer on disk, and take it from there the next time: True for the user's cache folder, or a folder.
             See `onnx_lrp.cache`.
+        memory_limit: how many bytes a run may take, by an estimate (see `onnx_lrp.memory`); larger batches are split. Default: half of the
+            memory that is free at the time; no limit on a GPU, unless its provider has a gpu_mem_limit.
         **composite_options: options of the composite: low=, high=, epsilon=, gamma=, stabilizer=, bias=, layer_map= ...
 
     Raises:
@@ -78,6 +80,7 @@ class Explainer:
         keep_final_activation: bool = False,
         labels: LabelSource | None = None,
         cache: bool | str | os.PathLike[str] = False,
+        memory_limit: int | None = None,
         **composite_options: Any,
     ):
         self.labels = None if labels is None else Labels(labels)
@@ -88,9 +91,10 @@ class Explainer:
         self._asked["precision"] = self.precision
         self._providers = choose_providers(providers, self.precision)
         self._threads = threads
-        self._lane_sessions: dict[tuple[Mask, ...], LaneSession] = {}
+        budget = Budget(memory_limit, self._providers)
         self._entry = self._cache_entry(None if cache is True else cache) if cache is not False else None
-        self._interpreter, self.signature = self._compiled()
+        interpreter, self.signature = self._compiled()
+        self._runner = Runner(self, interpreter, budget)
         if self.labels is not None:
             self.labels.require_fit(sample_shape(self.signature.output_shape))
 
@@ -185,21 +189,6 @@ class Explainer:
         """A session of a graph on the explainer's device."""
         return Interpreter(model, constants, self._providers, self._threads)
 
-    def _lanes(self, masks: tuple[Mask, ...]) -> LaneSession:
-        """The graph for several targets or conditions; compiled when first asked for."""
-        from onnx_lrp.lanes.session import LaneSession
-
-        if masks not in self._lane_sessions:
-            self._lane_sessions[masks] = LaneSession(
-                self.emitter,
-                self.output_name,
-                lambda e, seed: self.blueprint.relevances(e, seed, masks),
-                (self.model_inputs(), self.seed_inputs(), [value_info(mask.input, np.float32, mask.shape) for mask in masks]),
-                self._providers,
-                self._threads,
-            )
-        return self._lane_sessions[masks]
-
     def to_onnx(self) -> onnx.ModelProto:
         """The explainer as an ordinary ONNX model.
 
@@ -234,6 +223,7 @@ class Explainer:
         *,
         two_pass: bool = False,
         conditions: Sequence[Condition] | None = None,
+        batch_size: BatchSize = "auto",
     ) -> Explanation:
         """Computes the relevance of the explained inputs.
 
@@ -252,10 +242,13 @@ class Explainer:
             conditions: K dicts, each for one relevance pass over the same forward pass: names of internal tensors -> the channels that
                 relevance may go through there, as ints or as a pair (axis, ints); the key "y" (or the output's name) -> a target in place
                 of `target`. The relevance is (N, K, ...). See `onnx_lrp.concepts`.
+            batch_size: how many samples are run at once: "auto": as many as fit `memory_limit`; an int; None: all. It does not change
+                the result, as samples do not depend on each other. A model with a fixed batch runs that many whatever is said here.
 
         Raises:
             InputError: input, target or seed do not fit the model, or the input holds NaN or infinity.
         """
+        check_batch_size(batch_size)
         like = foreign_among(x.values() if isinstance(x, Mapping) else [x])
         feeds, batch = self._feeds(x)
         if two_pass or self.fixed_batch() not in (None, batch):
@@ -274,22 +267,15 @@ class Explainer:
             each, masks = read_conditions(conditions, target, self.plan)
             targets = join_targets([make_targets(one, batch, shape, self.labels) for one in each])
         seed = self.signature.seed if seed is None else seed
-        targets, seed, rows = spread_seeds(targets, seed, batch, None if shape is None else len(shape))
-        start = make_seed(seed, two_pass, rows, known)
+        targets, seed, count = spread_seeds(targets, seed, batch, None if shape is None else len(shape))
+        start = make_seed(seed, two_pass, count, known)
         if known is not None:
             start.check(targets, known, self.signature.output_operator)
         passes, lanes = len(start.passes), len(start.passes) * (targets.per_sample or 1)
         seeds = start.feeds(targets)
+        given = {mask.input: found.repeat(passes, 0).reshape(lanes, 1, *mask.sample_shape) for mask, found in masks.items()}
         try:
-            if lanes == 1 and not masks:
-                output, *found = self.run(self._interpreter, [self.output_name, *self.signature.results.values()], feeds | seeds)
-                values = dict(zip(self.signature.results, found, strict=True))
-            else:
-                from onnx_lrp.lanes.session import by_sample
-
-                given = {mask.input: rows.repeat(passes, 0).reshape(lanes, 1, *mask.sample_shape) for mask, rows in masks.items()}
-                output, by_lane = self._lanes(tuple(masks)).run(feeds, seeds, given, lanes, self.fixed_batch())
-                values = {name: by_sample(value, batch) if self.leads_with_batch(name) else value for name, value in by_lane.items()}
+            output, values = self._runner.run(feeds | seeds, batch, lanes, given, tuple(masks), batch_size)
         except InputError:
             if targets.form != "position" or start.given is not None:  # of a shape unlike the output's? a plain run tells
                 plain = self.explain(x).output.shape[1:]
@@ -303,40 +289,37 @@ class Explainer:
         if any(count_not_finite(value) for value in results.values()):
             self._accountant.check_finite(results, feeds)
         if lanes > 1 or targets.per_sample is not None:
-            values = self._parted(values, batch, lanes, passes, targets)
+            values = self._runner.parted(values, batch, lanes, passes, targets)
         if like is not None and not is_foreign(output):
             output, *found = (to_framework(value, like) for value in (output, *values.values()))
             values = dict(zip(values, found, strict=True))
         return Explanation(self, values, output, targets, feeds, conditional=bool(masks))
 
-    def _parted(self, values: dict[str, Array], batch: int, lanes: int, passes: int, targets: Targets) -> dict[str, Array]:
-        """Gives each relevance an axis for the targets of a sample, (N, K) ones that is, and makes one of two passes."""
-        own = [name for name, value in values.items() if value.shape[:1] == (batch * lanes,) and self.leads_with_batch(name)]
-        if passes > 1:
-            odd = [name for name in values if name not in own]
-            if odd:
-                raise InputError(f"two passes need the samples in the first axis, which {odd[0]!r} has not: do not record it")
-            values = combine({name: value.reshape(-1, passes, *value.shape[1:]) for name, value in values.items()}, self.inputs)
-        if targets.per_sample is None:
-            return values
-        return {name: value.reshape(batch, -1, *value.shape[1:]) if name in own else value for name, value in values.items()}
+    def explain_many(
+        self, batches: Iterable[Input | tuple[Input, Any]], target: Any = None, seed: Any = None, **how: Any
+    ) -> Generator[Explanation]:
+        """Explains one batch after the other, and reads the next one in a thread while one is computed.
+
+        Only two batches and one explanation are held, so any number of them can be explained; `onnx_lrp.ExplanationFile` writes them.
+
+        Args:
+            batches: inputs as `explain` takes them, or pairs (input, target) as tuples.
+            target: of the batches that come without one.
+            seed: as in `explain`.
+            **how: two_pass=, conditions=, batch_size= as in `explain`.
+
+        Yields:
+            The explanation of each batch. Closing the generator stops the thread.
+
+        Raises:
+            InputError: as `explain` says. Errors of `batches` are raised where their batch is asked for.
+        """
+        from onnx_lrp.streams import explain_many
+
+        return explain_many(self, batches, target, seed=seed, **how)
 
     def _feeds(self, x: Input) -> tuple[dict[str, Array], int]:
         return feeds_for(x, self.signature.needed, self.signature.model_inputs)
-
-    def run(self, interpreter: Interpreter, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
-        """Runs in one go, or, for a model with a fixed batch, in chunks of that size (the last one filled up by repeating a sample)."""
-        fixed = self.fixed_batch()
-        batch = feeds[INDEX].shape[0]
-        if fixed is None or fixed == batch:
-            return interpreter.run(outputs, feeds)
-        chunks = []
-        for start in range(0, batch, fixed):
-            rows = np.minimum(np.arange(start, start + fixed), batch - 1)
-            part = {name: value if name in WHOLE or len(value) != batch else value[rows] for name, value in feeds.items()}
-            used = min(fixed, batch - start)
-            chunks.append([value[:used] if value.ndim and value.shape[0] == fixed else value for value in interpreter.run(outputs, part)])
-        return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
     def fixed_batch(self) -> int | None:
         """The only number of samples that the model takes; None when it takes any."""
@@ -367,10 +350,12 @@ def explain(
     *,
     two_pass: bool = False,
     conditions: Sequence[Condition] | None = None,
+    batch_size: BatchSize = "auto",
     **options: Any,
 ) -> Explanation:
-    """Explains in one call: `Explainer(model, **options).explain(x, target, seed, two_pass=two_pass, conditions=conditions)`."""
-    return Explainer(model, **options).explain(x, target, seed, two_pass=two_pass, conditions=conditions)
+    """Explains in one call: `Explainer(model, **options).explain(x, target, seed, two_pass=two_pass, ...)`."""
+    explainer = Explainer(model, **options)
+    return explainer.explain(x, target, seed, two_pass=two_pass, conditions=conditions, batch_size=batch_size)
 
 
 def plan_of(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from onnx_lrp.batches import rows
 from onnx_lrp.device_arrays import is_foreign, to_numpy
 from onnx_lrp.errors import InputError
-from onnx_lrp.saving import gather, save_arrays
-from onnx_lrp.seeds import FEEDS
+from onnx_lrp.saving import arrays_of, save_arrays
+from onnx_lrp.seeds import FEEDS, INDEX
 from onnx_lrp.summary import LayerSummary, layer_summary
 
 if TYPE_CHECKING:
@@ -132,6 +134,24 @@ class Explanation:
         result.gap = gap
         return result
 
+    def part(self, samples: slice) -> Explanation:
+        """The explanation of some of the samples, neighbours of each other.
+
+        Raises:
+            InputError: a recorded tensor has not the samples in its first axis.
+        """
+        batch = len(self.output)
+        turned = [name for name in self.relevances if not self.leads_with_batch(name)]
+        if turned:
+            raise InputError(f"the samples of {turned[0]!r} cannot be parted: they are not in its first axis")
+        start, stop, _ = samples.indices(batch)
+        chosen = slice(start, stop)
+        relevances, feeds = (rows(arrays, batch, chosen) for arrays in (self.relevances, self._feeds))
+        targets = replace(self._targets, index=rows({INDEX: self._targets.index}, batch, chosen)[INDEX])
+        result = Explanation(self._explainer, relevances, self.output[chosen], targets, feeds, conditional=self._conditional)
+        result.gap = None if self.gap is None else self.gap[chosen]
+        return result
+
     def channels(self, name: str, axis: int | None = None) -> Array:
         """The relevance of each channel of a recorded tensor or explained input, summed over all other axes.
 
@@ -182,7 +202,7 @@ class Explanation:
         Raises:
             InputError: unknown suffix, h5py is missing, the labels do not fit, or the file cannot be written.
         """
-        save_arrays(path, gather([self], label))
+        save_arrays(path, arrays_of(self, label))
 
     def to_tensorboard(self, writer: Any, step: int = 0, tag: str = "relevance") -> None:
         """Logs heat maps, histograms and the summary's figures of each tensor in `relevances`.

@@ -9,7 +9,6 @@ import numpy as np
 
 from onnx_lrp.device_arrays import count_not_finite, dtype_name, fitted, is_foreign, kind_of, to_numpy
 from onnx_lrp.errors import InputError, suggest
-from onnx_lrp.seeds import FEEDS
 from onnx_lrp.tensors import Array, TensorType
 
 if TYPE_CHECKING:
@@ -86,17 +85,3 @@ def _fitting(name: str, value: Any, dtype: Any, shape: tuple[int | str | None, .
     if is_foreign(array):
         return fitted(name, array, dtype or np.float32)
     return np.ascontiguousarray(array.astype(dtype or np.float32, copy=False))
-
-
-def by_row(feeds: Mapping[str, Any], rows: int) -> dict[str, Array]:
-    """The feeds of an explanation with each sample of the model's inputs repeated for its targets, so that there are as many as rows.
-
-    Args:
-        feeds: the inputs of the explaining graph: the model's as the user gave them, the seed's with one row for each target.
-        rows: how many targets there are, of all samples.
-    """
-    found = {}
-    for name, value in feeds.items():
-        array = to_numpy(value)
-        found[name] = array if name in FEEDS else array.repeat(rows // len(array), 0)
-    return found

@@ -153,11 +153,11 @@ def smoothgrad(
         rng = np.random.default_rng([seed, explainer.inputs.index(name), step])
         return np.asarray(value + scales[name][sample] * rng.standard_normal(value.shape, np.float32))
 
-    mean, square = _sums(explainer, x, plain, point, np.full(n, 1 / n), batch_size, progress, powers=(1, 2))
-    if statistic == "mean":
-        return plain.with_relevances(_single(mean))
-    if statistic == "square":
-        return plain.with_relevances(_single(square))
+    powers = {"mean": (1,), "square": (2,), "variance": (1, 2)}[statistic]
+    sums = _sums(explainer, x, plain, point, np.full(n, 1 / n), batch_size, progress, powers)
+    if len(sums) == 1:
+        return plain.with_relevances(_single(sums[0]))
+    mean, square = sums
     return plain.with_relevances(_single({name: np.maximum(square[name] - mean[name] ** 2, 0) for name in mean}))
 
 

@@ -156,7 +156,8 @@ class Interpreter:
         threads: how many threads an operator uses; None for onnxruntime's choice.
         settings: further entries of the session's configuration.
         keep_at: where to write the graph as onnxruntime has optimised it for this machine, a path; its weights go to a file beside it
-            (path + ".data"). `Interpreter.kept` takes it from there.
+            (path + ".data"), and the graph as it was given, without weights, to another (path + ".emitted"). `Interpreter.kept` takes it
+            from there.
     """
 
     def __init__(
@@ -202,7 +203,11 @@ class Interpreter:
         if places:
             folder = next(iter(places.values()))[0].parent
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        self.graph: onnx.ModelProto | Path = model
+        """The graph as it was emitted, with the small constants and the shapes of the large ones, or the file where it is."""
         self._open(model.SerializeToString(), options, providers, disabled_optimizers=DISABLED)
+        if keep_at is not None:
+            _emitted(keep_at).write_bytes(model.SerializeToString())
 
     @classmethod
     def kept(cls, path: Path, providers: Sequence[Any], threads: int | None, *, prepack: bool) -> Interpreter:
@@ -214,7 +219,7 @@ class Interpreter:
         self = cls.__new__(cls)
         options = _options(threads, prepack=prepack)
         options.graph_optimization_level = _runtime().GraphOptimizationLevel.ORT_DISABLE_ALL  # that was done before it was kept
-        self.prepacks, self._kept, self._fed = prepack, [], {}
+        self.prepacks, self._kept, self._fed, self.graph = prepack, [], {}, _emitted(path)
         self._open(str(path), options, providers)
         return self
 
@@ -253,6 +258,16 @@ class Interpreter:
         except Exception as error:
             raise InputError(f"the model cannot run on this input: {_plain(error)}") from error
 
+    def peak_bytes(self, feeds: Mapping[str, Array]) -> int:
+        """The memory that a run takes; see `onnx_lrp.estimate.peak_bytes`."""
+        from onnx_lrp.estimate import peak_bytes
+
+        if isinstance(self.graph, Path):
+            import onnx
+
+            self.graph = onnx.load(self.graph, load_external_data=False)
+        return peak_bytes(self.graph, {**feeds, **self._fed})
+
     def _run_bound(self, outputs: Sequence[str], feeds: Mapping[str, Any], like: Any) -> list[Any]:
         """Runs with inputs and outputs bound: what is on the session's device is read there, and results stay beside the input `like`."""
         binding = self.session.io_binding()
@@ -271,6 +286,10 @@ class Interpreter:
         else:
             found = {name: from_ort(value, like) for name, value in zip(names, binding.get_outputs(), strict=True)}
         return [found[name] for name in outputs]
+
+
+def _emitted(path: Path) -> Path:
+    return path.with_name(f"{path.name}.emitted")
 
 
 def _options(threads: int | None, *, prepack: bool) -> Any:

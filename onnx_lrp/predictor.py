@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import onnx
 
+from onnx_lrp.batches import run_in_parts
 from onnx_lrp.canonical import canonicalise
 from onnx_lrp.emitter import Emitter
 from onnx_lrp.feeds import Input, feeds_for, value_info
@@ -59,14 +59,10 @@ class Predictor:
         """
         feeds, batch = feeds_for(x, self.inputs, self.graph.inputs)
         fixed = self.fixed_batch
-        if fixed is None or fixed == batch:
-            return self._interpreter.run([self.output_name], feeds)[0]
-        parts = []
-        for start in range(0, batch, fixed):
-            rows = np.minimum(np.arange(start, start + fixed), batch - 1)  # the last chunk is filled up by repeating a sample
-            part = self._interpreter.run([self.output_name], {name: value[rows] for name, value in feeds.items()})[0]
-            parts.append(part[: min(fixed, batch - start)])
-        return np.concatenate(parts)
+        (output,) = run_in_parts(
+            lambda part: self._interpreter.run([self.output_name], part), feeds, batch, fixed or batch, [0], fixed=fixed is not None
+        )
+        return output
 
     @property
     def fixed_batch(self) -> int | None:

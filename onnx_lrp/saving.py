@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from onnx_lrp.explanation import Explanation
     from onnx_lrp.graph import Array
 
-__all__ = ["SUFFIXES", "array_writer", "gather", "save_arrays", "save_model"]
+__all__ = ["SUFFIXES", "array_writer", "arrays_of", "hdf5", "hdf5_name", "known_suffix", "save_arrays", "save_model"]
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 LIMIT = 2**31 - 2**20
@@ -32,11 +32,11 @@ _PAGE = 65536
 """On what multiples weights start in a file, so that every system can map them into memory."""
 
 
-def gather(explanations: Sequence[Explanation], label: ArrayLike | None = None) -> dict[str, Array]:
-    """What a file holds of explanations by one explainer, for the samples of all of them one after the other.
+def arrays_of(explanation: Explanation, label: ArrayLike | None = None) -> dict[str, Array]:
+    """What a file holds of an explanation.
 
     Args:
-        explanations: at least one.
+        explanation: for N samples.
         label: the true classes, ints (N,); default: the explained targets, if each is one position of the output.
 
     Returns:
@@ -49,28 +49,21 @@ def gather(explanations: Sequence[Explanation], label: ArrayLike | None = None) 
     Raises:
         InputError: the labels do not fit.
     """
-    explanations = [explanation.numpy() for explanation in explanations]
-    first = explanations[0]
-    arrays = {
-        _key("relevance", name, first.explained_inputs): _joined([e.relevances[name] for e in explanations]) for name in first.relevances
-    }
-    arrays |= {"output": _joined([e.output for e in explanations]), "target": _joined([e.target for e in explanations])}
-    names = list(first.inputs)
-    arrays |= {_key("input", name, names): _joined([e.inputs[name] for e in explanations]) for name in names}
+    explanation = explanation.numpy()
+    arrays = {_key("relevance", name, explanation.explained_inputs): value for name, value in explanation.relevances.items()}
+    arrays |= {"output": explanation.output, "target": explanation.target}
+    names = list(explanation.inputs)
+    arrays |= {_key("input", name, names): value for name, value in explanation.inputs.items()}
     if "relevance" in arrays:
-        target = arrays["target"] if first.explains_positions else None
-        arrays |= _for_virelay(arrays["relevance"], arrays["output"], target, first.targets_per_sample, label)
+        target = arrays["target"] if explanation.explains_positions else None
+        arrays |= _for_virelay(arrays["relevance"], arrays["output"], target, explanation.targets_per_sample, label)
     elif label is not None:
         raise InputError("labels go with the relevance of a single explained input")
-    return arrays | {"composite": np.array(first.composite), "explained_output": np.array(first.explained_output)}
+    return arrays | {"composite": np.array(explanation.composite), "explained_output": np.array(explanation.explained_output)}
 
 
 def _key(word: str, name: str, alone: list[str]) -> str:
     return word if [name] == alone else f"{word}:{name}"
-
-
-def _joined(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 else np.concatenate(np.atleast_1d(*parts))
 
 
 def _for_virelay(relevance: Array, output: Array, target: Array | None, count: int | None, label: ArrayLike | None) -> dict[str, Array]:
@@ -112,25 +105,21 @@ def save_arrays(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> No
 def array_writer(suffix: str, arrays: Mapping[str, Array]) -> Callable[[IO[bytes]], object]:
     """What writes arrays to an open file, in the format of a suffix.
 
-    In HDF5, "/" in a name is "%2F" ("%" is "%25"), because there it parts groups; datasets keep their order.
+    In HDF5, data sets keep their order, and have the names that `hdf5_name` gives.
 
     Raises:
         InputError: unknown suffix, or h5py is missing.
     """
-    if suffix.lower() not in SUFFIXES:
-        raise InputError(f"cannot write an explanation to a file with suffix {suffix!r}; known: {', '.join(SUFFIXES)}")
+    known_suffix(suffix)
     if suffix.lower() == ".npz":
         return lambda file: _write_npz(file, arrays)
-    try:
-        import h5py
-    except ImportError:
-        raise InputError("HDF5 files need h5py: pip install 'onnx-lrp[hdf5]'") from None
+    h5py = hdf5()
 
     def write(file: IO[bytes]) -> None:
         written: dict[int, str] = {}
         with h5py.File(file, "w", track_order=True) as database:
             for name, array in arrays.items():
-                key = name.replace("%", "%25").replace("/", "%2F")
+                key = hdf5_name(name)
                 if id(array) in written:
                     database[key] = database[written[id(array)]]  # a second name of the same data
                     continue
@@ -146,6 +135,30 @@ def _write_npz(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, np.asanyarray(array), allow_pickle=False)
+
+
+def known_suffix(suffix: str) -> None:
+    """Raises InputError for a suffix that explanations cannot be saved with."""
+    if suffix.lower() not in SUFFIXES:
+        raise InputError(f"cannot write an explanation to a file with suffix {suffix!r}; known: {', '.join(SUFFIXES)}")
+
+
+def hdf5() -> Any:
+    """Imports h5py.
+
+    Raises:
+        InputError: it is missing.
+    """
+    try:
+        import h5py
+    except ImportError:
+        raise InputError("HDF5 files need h5py: pip install 'onnx-lrp[hdf5]'") from None
+    return h5py
+
+
+def hdf5_name(name: str) -> str:
+    """The name of an array as that of a data set: "/" is "%2F" ("%" is "%25"), because there it parts groups."""
+    return name.replace("%", "%25").replace("/", "%2F")
 
 
 def save_model(path: str | os.PathLike[str], model: onnx.ModelProto, constants: Mapping[str, Array]) -> None:

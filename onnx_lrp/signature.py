@@ -40,6 +40,8 @@ class Signature:
     """The same names -> the tensors of the compiled graph that hold their relevance."""
     batch_leads: dict[str, bool]
     """The same names -> whether the first axis holds the samples."""
+    axis_of_samples: dict[str, int | None]
+    """The explained output and the tensors -> the axis that holds the samples, alone or folded with another; None where unknown."""
     has_convolutions: bool
     """Whether relevance flows through a convolution."""
     seed: str

@@ -136,7 +136,7 @@ def test_an_array_elsewhere_is_refused(explainer: Explainer) -> None:
             return 8, 0
 
     with pytest.raises(InputError, match=r"on cuda:1, the explainer runs on the CPU"):
-        explainer._interpreter.run([explainer.output_name], {"image": OnGpu(IMAGES)})
+        explainer._runner.interpreter.run([explainer.output_name], {"image": OnGpu(IMAGES)})
     with pytest.raises(InputError, match="device 8 of DLPack's list, neither the CPU nor CUDA"):
         explainer.explain(OnMetal(IMAGES))
 
@@ -195,8 +195,8 @@ def test_bound_runs_give_what_plain_runs_give(explainer: Explainer) -> None:
     feeds, _ = explainer._feeds(IMAGES)
     names = [explainer.output_name, explainer.output_name]
     seeds = {name: value for name, value in explainer.explain(IMAGES)._feeds.items() if name not in feeds}
-    expected = explainer._interpreter.run(names, feeds | seeds)
-    got = explainer._interpreter._run_bound(names, feeds | seeds, None)
+    expected = explainer._runner.interpreter.run(names, feeds | seeds)
+    got = explainer._runner.interpreter._run_bound(names, feeds | seeds, None)
     assert len(got) == 2
     np.testing.assert_array_equal(got, expected)
 

@@ -21,6 +21,7 @@ PAGES = [
     "docs/patterns.md",
     "docs/seeds.md",
     "docs/evaluation.md",
+    "docs/large_runs.md",
 ]
 """The pages whose examples are run."""
 

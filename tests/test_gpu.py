@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from models import run as run_model
 import onnx_lrp
 from onnx_lrp import COMPOSITES, Explainer
 from onnx_lrp.assignment import Assignment, Placed, assign
-from onnx_lrp.emitter import Emitter, embed
+from onnx_lrp.blueprint import Blueprint
+from onnx_lrp.emitter import embed
 from onnx_lrp.errors import CompositeError
 
 DEMO = Path(onnx_lrp.__file__).parent / "demo" / "digits.onnx"
@@ -75,8 +77,11 @@ MODELS = {"demo": (DEMO, IMAGES), "layers": (LAYERS, weights(2, 3, 16, 16)), "at
 class OnCuda(Explainer):
     """An explainer that emits what it would for CUDA, and runs it on the CPU."""
 
-    def emitter(self) -> Emitter:
-        return Emitter(self.graph, "cuda", self.precision, emulated=self.precision == "tf32")
+    @cached_property
+    def blueprint(self) -> Blueprint:
+        found = Explainer.blueprint.func(self)
+        found.device, found.emulated = "cuda", self.precision == "tf32"
+        return found
 
 
 USUAL = ("epsilon", "epsilon_plus_flat", "epsilon_gamma_box", "gradient")

@@ -33,7 +33,7 @@ def weights(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def was_lifted(explainer: onnx_lrp.Explainer) -> bool:
-    sessions = list(explainer._lane_sessions.values())
+    sessions = list(explainer._runner.lane_sessions.values())
     assert sessions
     return all(session.lifted for session in sessions)
 
@@ -189,7 +189,7 @@ def test_account_of_several_targets_closes(digits: np.ndarray) -> None:
 def test_plain_explainer_compiles_no_lanes(digits: np.ndarray) -> None:
     explainer = onnx_lrp.Explainer(DEMO / "digits.onnx", "epsilon")
     explainer.explain(digits, 3)
-    assert not explainer._lane_sessions
+    assert not explainer._runner.lane_sessions
     assert not any(node.name.startswith("lane/") for node in explainer.to_onnx().graph.node)
 
 

@@ -117,7 +117,7 @@ def test_weights_are_mapped_not_copied(tmp_path):
     places = {name: place_of(graph.constants[name]) for name in ("w0", "w1", "w2", "w3")}
     assert places == {f"w{layer}": (tmp_path / "weights.bin", layer * 65536) for layer in range(4)}
     explainer = onnx_lrp.Explainer(path, "epsilon", providers="cpu")
-    assert not explainer._interpreter._kept  # the session maps them as well
+    assert not explainer._runner.interpreter._kept  # the session maps them as well
 
 
 def test_where_an_array_stands(tmp_path):

@@ -131,4 +131,4 @@ def check_lanes(explainer: Explainer, feeds: dict[str, np.ndarray]) -> None:
     for lane, target in enumerate(targets):
         for name, single in explainer.explain(feeds, target).relevances.items():
             np.testing.assert_allclose(several.relevances[name][:, lane], single, rtol=0, atol=1e-4 * np.abs(single).max())
-    assert all(session.lifted for session in explainer._lane_sessions.values())
+    assert all(session.lifted for session in explainer._runner.lane_sessions.values())

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from onnx_lrp.errors import InputError
+
 WHAT, HOW, FILES = "What is explained", "How it is explained", "Files"
 RUNS = "Integrated gradients, SmoothGrad, DeepLIFT"
 
@@ -108,6 +110,14 @@ Precise = Annotated[
         help="How exactly convolutions and matrix products are computed; less exact is faster on a GPU only.",
     ),
 ]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        metavar="N",
+        rich_help_panel=HOW,
+        help="How many samples are run at once; auto: as many as fit the memory, at most 16. It does not change the result.",
+    ),
+]
 Record = Annotated[
     list[str] | None,
     typer.Option(
@@ -116,6 +126,19 @@ Record = Annotated[
         help="Also give the relevance of this tensor: its name, that of its node, a pattern such as '/layer4/*', or all; may be repeated.",
     ),
 ]
+
+
+def parse_batch_size(text: str) -> int | None:
+    """The number of samples that are run at once; None for auto.
+
+    Raises:
+        InputError: It is neither auto nor a whole number above 0.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or not int(text):
+        raise InputError(f"--batch-size is auto or a whole number above 0, not {text!r}")
+    return int(text)
 
 
 def composite_options(

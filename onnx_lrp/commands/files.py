@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from onnx_lrp.errors import InputError
+from onnx_lrp.errors import WriteError
 from onnx_lrp.image import atomic_write
 from onnx_lrp.saving import array_writer
+from onnx_lrp.streams import ExplanationFile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,11 +19,7 @@ if TYPE_CHECKING:
 
     from onnx_lrp.graph import Array
 
-__all__ = ["Folder", "WriteError"]
-
-
-class WriteError(InputError):
-    """Nothing can be written where the user wants it."""
+__all__ = ["Folder"]
 
 
 class Folder:
@@ -40,7 +38,7 @@ class Folder:
         self.count = 0
         """How many files were written."""
         self._names: set[str] = set()
-        self._kept = {file.resolve() for file in kept}
+        self._kept = {os.path.realpath(file) for file in kept}  # as texts: there may be many
         nearest = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.lexists(folder))
         if not nearest.is_dir():
             raise WriteError(f"cannot write to the folder {path}: {nearest if nearest != path.absolute() else 'it'} is a file")
@@ -60,15 +58,42 @@ class Folder:
         Raises:
             WriteError: The file cannot be written.
         """
-        file = self.path / self._unused(name)
-        if file.resolve() in self._kept:
-            raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
+        file = self._place(name)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             atomic_write(file, _writer(file.suffix, content))
         except OSError as error:
             raise WriteError(f"cannot write {file}: {error.strerror or error}") from None
         self.count += 1
+        return file
+
+    @contextlib.contextmanager
+    def stream(self, name: str) -> Iterator[ExplanationFile]:
+        """A file for explanations that come one after the other; it is there when the with statement ends without an error.
+
+        Args:
+            name: as in `save`.
+
+        Raises:
+            WriteError: The file cannot be written.
+        """
+        file = self._place(name)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f"cannot write {file}: {error.strerror or error}") from None
+        with ExplanationFile(file) as stream:
+            yield stream
+        self.count += 1
+
+    def require_free(self, file: Path) -> None:
+        """Raises WriteError for a file that must not be written over."""
+        if os.path.realpath(file) in self._kept:
+            raise WriteError(f"{file} would be written over, and it is an input: choose another folder")
+
+    def _place(self, name: str) -> Path:
+        file = self.path / self._unused(name)
+        self.require_free(file)
         return file
 
     def _unused(self, name: str) -> str:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 
 from onnx_lrp.device_arrays import joined, spread
 from onnx_lrp.feeds import value_info
-from onnx_lrp.interpreter import Interpreter
 from onnx_lrp.lanes.lifter import lift
 from onnx_lrp.lanes.shapes import NotLiftable
-from onnx_lrp.seeds import WHOLE, emit_seed
+from onnx_lrp.seeds import FEEDS, INDEX, WHOLE, emit_seed
 
 if TYPE_CHECKING:
     from onnx_lrp.emitter import Emitter
     from onnx_lrp.graph import Array
+    from onnx_lrp.interpreter import Interpreter
 
 LANES, SEED = "lrp/lanes", "lrp/seed"
 """The input that says how many lanes there are, int64 (1,), and the tensor with the initial relevance of all, (K, N, ...)."""
@@ -36,8 +36,7 @@ class LaneSession:
         output: the explained output.
         relevances: emits the relevance pass from a seed, and returns name asked for -> tensor.
         inputs: the model's inputs, which the lanes share, those that the seed is made of, and the masks, one of its own for each lane.
-        providers: for onnxruntime.
-        threads: as of Interpreter.
+        interpreter: makes a session of a graph and its constants.
     """
 
     def __init__(
@@ -46,8 +45,7 @@ class LaneSession:
         output: str,
         relevances: Relevances,
         inputs: Inputs,
-        providers: Sequence[Any],
-        threads: int | None,
+        interpreter: Callable[[onnx.ModelProto, dict[str, Array]], Interpreter],
     ):
         self.output = output
         self.lifted = True
@@ -63,52 +61,45 @@ class LaneSession:
             outputs = {name: (tensor, False) for name, tensor in names.items()}
             model, constants = e.model([value for values in inputs for value in values], _named([output, *names.values()]))
         self._names = outputs
-        self._interpreter = Interpreter(model, constants, providers, threads)
+        self._interpreter = interpreter(model, constants)
 
-    def run(
-        self,
-        feeds: Mapping[str, Array],
-        seeds: Mapping[str, Array],
-        masks: Mapping[str, Array],
-        lanes: int,
-        fixed: int | None,
-    ) -> tuple[Array, dict[str, Array]]:
+    def run(self, feeds: Mapping[str, Array], masks: Mapping[str, Array], lanes: int) -> tuple[Array, dict[str, Array]]:
         """Runs all lanes.
 
         Args:
-            feeds: the model's inputs, (N, ...).
-            seeds: the seed's inputs, sample by sample and lane by lane: (N * K, ...); others are the same for all.
+            feeds: the model's inputs, (N, ...), and the seed's, sample by sample and lane by lane: (N * K, ...), or the same for all.
             masks: (K, 1, ...).
             lanes: K.
-            fixed: the batch that the model insists on, if any: then it runs in chunks of it, the last one filled up.
 
         Returns:
             The explained output, (N, ...), and the relevance by the names asked for, each with the lanes as its first axis.
         """
-        batch = len(next(iter(feeds.values())))
-        by_lane = {
-            name: value.reshape(batch, lanes, *value.shape[1:]).swapaxes(0, 1)
-            for name, value in seeds.items()
-            if name not in WHOLE and len(value) == batch * lanes
-        }
-        given = {name: value for name, value in seeds.items() if name not in by_lane} | {LANES: np.array([lanes])}
-        size = fixed or batch
-        made: list[list[Array]] = []
-        for start in range(0, batch, size):
-            rows = np.minimum(np.arange(start, start + size), batch - 1)
-            part = {name: value[rows] if len(value) == batch != size else value for name, value in feeds.items()}
-            chosen = {name: value[:, rows] for name, value in by_lane.items()}
-            used = min(size, batch - start)
-            found = (self._together if self.lifted else self._one_by_one)(part | given, chosen, masks, lanes)
-            made.append([value[:, :used] if value.shape[1] == size else value for value in found])
-        output, *values = (joined(parts, 1) for parts in zip(*made, strict=True))
+        given, by_lane = self._parted(feeds, lanes)
+        output, *values = (self._together if self.lifted else self._one_by_one)(given, by_lane, masks, lanes)
         return output[0], dict(zip(self._names, values, strict=True))
+
+    def peak_bytes(self, feeds: Mapping[str, Array], masks: Mapping[str, Array], lanes: int) -> int:
+        """The memory that such a run takes; see `onnx_lrp.estimate.peak_bytes`."""
+        given, by_lane = self._parted(feeds, lanes)
+        used = {name: value if self.lifted else value[:1] for name, value in by_lane.items()}
+        masks = {name: value if self.lifted else value[0] for name, value in masks.items()}
+        return self._interpreter.peak_bytes({**given, **_rows(used), **masks})
+
+    def _parted(self, feeds: Mapping[str, Array], lanes: int) -> tuple[dict[str, Array], dict[str, Array]]:
+        """What the lanes share, and what each has of its own, (K, N, ...)."""
+        rows = len(feeds[INDEX])
+        by_lane = {
+            name: value.reshape(rows // lanes, lanes, *value.shape[1:]).swapaxes(0, 1)
+            for name, value in feeds.items()
+            if name in FEEDS and name not in WHOLE and len(value) == rows
+        }
+        shared = {name: value for name, value in feeds.items() if name not in by_lane}
+        return shared | {LANES: np.array([lanes])}, by_lane
 
     def _together(self, feeds: Mapping[str, Array], seeds: Mapping[str, Array], masks: Mapping[str, Array], lanes: int) -> list[Array]:
         """The output as (1, N, ...), and the relevance as (K, ...)."""
-        rows = {name: value.reshape(-1, *value.shape[2:]) for name, value in seeds.items()}
         names = list(dict.fromkeys([self.output, *(tensor for tensor, _ in self._names.values())]))
-        found = dict(zip(names, self._interpreter.run(names, {**feeds, **rows, **masks}), strict=True))
+        found = dict(zip(names, self._interpreter.run(names, {**feeds, **_rows(seeds), **masks}), strict=True))
         values = [found[tensor] if wide else spread(found[tensor], (lanes, *found[tensor].shape)) for tensor, wide in self._names.values()]
         return [found[self.output][None], *values]
 
@@ -121,6 +112,10 @@ class LaneSession:
             runs.append(self._together(feeds, {name: value[one] for name, value in seeds.items()}, own, 1))
         output, *values = (joined(parts) for parts in zip(*runs, strict=True))
         return [output[:1], *values]
+
+
+def _rows(by_lane: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: value.reshape(-1, *value.shape[2:]) for name, value in by_lane.items()}
 
 
 def by_sample(value: Array, batch: int) -> Array:
