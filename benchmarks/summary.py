@@ -62,7 +62,7 @@ def growth_per_image(row: Row, rows: Sequence[Row]) -> float | None:
     if row.batch != 32:
         return None
     small = next((r for r in rows if (r.model, r.composite, r.batch) == (row.model, row.composite, 8)), None)
-    return over(over(row.median(Ours.name), 32), over(small.median(Ours.name), 8)) if small else None
+    return over(over(row.least(Ours.name), 32), over(small.least(Ours.name), 8)) if small else None
 
 
 def text(results: Results) -> str:

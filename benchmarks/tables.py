@@ -70,7 +70,7 @@ def _cells(row: Row) -> list[str]:
     figures += [number(row.cost(peer)) for peer in PEERS] + [number(row.lead(peer)) for peer in PEERS]
     peaks = [number(row.peak(name), 0) for name in (Ours.name, *PEERS)]
     distance = row.results[Ours.name].difference
-    times = [milliseconds(row.median(Forward.name)), milliseconds(row.median(Ours.name))]
+    times = [milliseconds(row.least(Forward.name)), milliseconds(row.least(Ours.name))]
     return [row.composite, str(row.batch), *times, *figures, *peaks, NOTHING if distance is None else f"{distance:.0e}"]
 
 

@@ -10,6 +10,7 @@ import typer
 from onnx_lrp import __version__
 from onnx_lrp.cli_convert import convert
 from onnx_lrp.cli_errors import Group
+from onnx_lrp.cli_patterns import patterns
 from onnx_lrp.cli_start import load_numpy
 from onnx_lrp.commands.arguments import (
     FILES,
@@ -19,7 +20,6 @@ from onnx_lrp.commands.arguments import (
     BatchSize,
     Composite,
     Epsilon,
-    Estimator,
     Gamma,
     High,
     Low,
@@ -27,7 +27,6 @@ from onnx_lrp.commands.arguments import (
     Model,
     More,
     Output,
-    PatternBias,
     PatternFile,
     Precise,
     Precision,
@@ -325,49 +324,7 @@ def compile_(
     run(model, composite, options, preprocess, output, record or [], to, precision.value)
 
 
-@app.command("patterns")
-def patterns_(
-    model: Model,
-    data: Annotated[
-        list[str],
-        typer.Argument(metavar="DATA", show_default=False, help="What to fit to: pictures, .npy or .npz files, folders of them."),
-    ],
-    to: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The .npz file to write.", rich_help_panel=FILES)] = Path(
-        "patterns.npz"
-    ),
-    estimator: Annotated[
-        Estimator, typer.Option(help="Fit to each output where it is positive, as behind a ReLU, or to all of it.", rich_help_panel=HOW)
-    ] = Estimator.POSITIVE,
-    bias: Annotated[
-        PatternBias, typer.Option(help="Take biases for constant inputs, or leave them out as iNNvestigate does.", rich_help_panel=HOW)
-    ] = PatternBias.NEURON,
-    batch_size: Annotated[int, typer.Option(min=1, help="How many samples are run at once.", rich_help_panel=HOW)] = 32,
-    preprocess: Prepare = None,
-    output: Output = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="How many processor threads to use.", rich_help_panel=HOW)] = None,
-    providers: Annotated[Providers, typer.Option(help="Where to run the model.", rich_help_panel=HOW)] = Providers.AUTO,
-) -> None:
-    """Find the patterns that the layers of a model react to in your data, for the composites pattern_net and pattern_attribution.
-
-    Example: onnx-lrp patterns model.onnx photos/ -o patterns.npz, then: onnx-lrp explain model.onnx cat.jpg -c pattern_attribution
-    --patterns patterns.npz
-    """
-    from onnx_lrp.commands.patterns import run
-
-    run(
-        model,
-        data,
-        to,
-        estimator=estimator.value,
-        bias=bias.value,
-        batch_size=batch_size,
-        preprocess=preprocess,
-        output=output,
-        threads=threads,
-        providers=providers.value,
-    )
-
-
+app.command()(patterns)
 app.command()(convert)
 
 
