@@ -61,16 +61,24 @@ class Ours(Contender):
         )
 
     def load(self, image: NDArray[np.float32], targets: NDArray[np.int64]) -> None:
-        """Keep the arrays. For CUDA this is the place to put them on the device."""
+        """Keep the arrays; on CUDA the image as a tensor there, and the map comes back as one."""
         self.image, self.targets = image, targets
+        if self.case.device == "cuda":
+            import torch
+
+            self.image = torch.from_numpy(image).to(self.case.device)
 
     def run(self) -> None:
         """The map of the targets' scores."""
-        self.relevance = self.explainer.explain(self.image, target=self.targets).relevance
+        self.explanation = self.explainer.explain(self.image, target=self.targets)
+        if self.case.device == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
 
     def result(self) -> NDArray[Any]:
         """The map."""
-        return self.relevance
+        return self.explanation.numpy().relevance
 
 
 CONTENDERS: dict[str, type[Contender]] = {kind.name: kind for kind in (Forward, Ours, Zennit, Captum)}

@@ -34,6 +34,7 @@ class TorchPeer(Contender):
         if case.device == "cuda" and not torch.cuda.is_available():
             raise NotOfferedError("torch finds no CUDA device")
         torch.set_num_threads(case.threads)
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.net = models.build(case.model, case.size, case.seed, self.add()).to(case.device)
         self.attach()
 
