@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ class Accountant:
     """Keeps the account of one explainer; its graph is compiled when first asked for."""
 
     def __init__(self, explainer: Explainer):
-        self._explainer = explainer
+        self._explainer: Explainer = weakref.proxy(explainer)  # it holds this: no cycle may keep its weights
 
     @cached_property
     def _books(self) -> tuple[Interpreter, dict[str, dict[str, list[str]]], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ class Runner:
     """
 
     def __init__(self, explainer: Explainer, interpreter: Interpreter, budget: Budget):
-        self._explainer, self.interpreter, self._budget = explainer, interpreter, budget
+        self._explainer: Explainer = weakref.proxy(explainer)  # it holds this: no cycle may keep its weights
+        self.interpreter, self._budget = interpreter, budget
         self.lane_sessions: dict[tuple[Mask, ...], LaneSession] = {}
         """The graphs for several targets or conditions, compiled when first asked for."""
 
