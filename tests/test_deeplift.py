@@ -50,7 +50,7 @@ CHOOSING = "Where-computed_condition"
 def test_contributions_add_up_to_the_difference(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[name]
     if not case.canonical:
-        monkeypatch.setattr("onnx_lrp.explainer.canonicalise", lambda graph: graph)
+        monkeypatch.setattr("onnx_lrp.blueprint.canonicalise", lambda graph: graph)
     inputs = case.arrays()[0]
     reference = {key: elsewhere(value) for key, value in inputs.items() if value.dtype.kind == "f"}
     before = inputs | {key: np.broadcast_to(value, inputs[key].shape) for key, value in reference.items()}
@@ -82,7 +82,7 @@ SMOOTH = [
 def test_near_the_reference_multipliers_are_the_gradient_half_way(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[name]
     if not case.canonical:
-        monkeypatch.setattr("onnx_lrp.explainer.canonicalise", lambda graph: graph)
+        monkeypatch.setattr("onnx_lrp.blueprint.canonicalise", lambda graph: graph)
     rng = np.random.default_rng(11)
     floats = {key: value for key, value in case.arrays()[0].items() if value.dtype.kind == "f"}
     reference = {key: value[:1] if value.ndim else value for key, value in floats.items()}
