@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Generator, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +38,8 @@ def ahead(source: Iterable[T]) -> Generator[T]:
     An error of the source is raised where its item is asked for. Closing the generator waits for the item that is being read, and reads
     no further one.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     iterator, end = iter(source), object()
     with ThreadPoolExecutor(1, "onnx_lrp reader") as reader:
         waiting = reader.submit(next, iterator, end)
@@ -80,7 +79,7 @@ class ExplanationFile:
         self.count = 0
         """How many samples were written."""
         known_suffix(self.path.suffix)
-        self._hidden = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        self._hidden = self.path.with_name(f".{self.path.name}.{os.urandom(4).hex()}.part")
         self._open = _Npz if self.path.suffix.lower() == ".npz" else _Hdf5
         if self._open is _Hdf5:
             hdf5()
@@ -222,7 +221,8 @@ class _Npz:
     """A raw file for each array, put together at the end."""
 
     def __init__(self, path: Path):
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{path.stem}.", dir=path.parent))
+        self._folder = path
+        path.mkdir()
         self._raw: dict[str, _Raw] = {}
 
     def append(self, name: str, array: Array) -> None:
@@ -237,7 +237,7 @@ class _Npz:
 
     def finish(self, texts: Mapping[str, Array]) -> Path:
         made = self._folder / "whole.npz"
-        with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as whole:
+        with zipfile.ZipFile(made, "w") as whole:
             for name, raw in self._raw.items():
                 with whole.open(f"{name}.npy", "w", force_zip64=True) as entry:
                     head = {"descr": np.lib.format.dtype_to_descr(raw.dtype), "fortran_order": False, "shape": (raw.rows, *raw.shape)}

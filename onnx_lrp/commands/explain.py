@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,7 +99,7 @@ def run(request: Request) -> int:
         warn(f"error: {_naming(path, error)}")
         failed += 1
 
-    with progress_bar(len(job.paths)) as advance, job.one_file(), contextlib.closing(ahead(job.read())) as groups:
+    with progress_bar(len(job.paths)) as advance, job.one_file(), contextlib.closing(job.read()) as groups:
         for group in groups:
             if isinstance(group, Failure):
                 fail(group.path, group.error)
@@ -217,10 +217,11 @@ class _Job:
         with ExplanationFile(self.request.together) as self.together:
             yield
 
-    def read(self) -> Iterator[list[Item] | Failure]:
-        """The inputs, those that can be run together in one list."""
+    def read(self) -> Generator[list[Item] | Failure]:
+        """The inputs, those that can be run together in one list; of several files the next ones are read while some are explained."""
         size = self._size if all(map(self.explainer.leads_with_batch, self.explainer.tensors)) else 1
-        return grouped(self.paths, lambda path: load(path, self.inputs, self.preprocess), self._kind, size)
+        found = grouped(self.paths, lambda path: load(path, self.inputs, self.preprocess), self._kind, size)
+        return ahead(found) if len(self.paths) > 1 else found
 
     @property
     def _size(self) -> int:
@@ -244,7 +245,8 @@ class _Job:
             yield item, self._one_by_one(item)
 
     def _one_by_one(self, item: Item) -> Iterator[Explanation]:
-        with contextlib.closing(ahead(parts(item, self._size))) as chunks:
+        several = item.count > self._size
+        with contextlib.closing(ahead(parts(item, self._size)) if several else parts(item, self._size)) as chunks:
             for feeds in chunks:
                 yield self._explained(feeds, item)
 

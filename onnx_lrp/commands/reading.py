@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ class Failure:
 
 def grouped(
     paths: Iterable[Path], load: Callable[[Path], Item], kind: Callable[[Item], Hashable], size: int
-) -> Iterator[list[Item] | Failure]:
+) -> Generator[list[Item] | Failure]:
     """Reads files in their order.
 
     Args:
@@ -75,7 +75,7 @@ def feeds_of(items: list[Item]) -> dict[str, Array]:
     return {name: np.concatenate([item.feeds[name] for item in items]) for name in items[0].feeds}
 
 
-def parts(item: Item, size: int) -> Iterator[dict[str, Array]]:
+def parts(item: Item, size: int) -> Generator[dict[str, Array]]:
     """The samples of one file, at most `size` at once."""
     for start in range(0, max(item.count, 1), size):
         yield {name: _part(value, start, start + size) for name, value in item.feeds.items()}
