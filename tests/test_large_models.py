@@ -180,3 +180,23 @@ def test_over_two_gigabytes(tmp_path):
     explainer.save(tmp_path / "explainer.onnx")
     found = run_saved(tmp_path / "explainer.onnx", x)
     assert np.abs(found - relevance).max() < 1e-3 * np.abs(relevance).max()
+
+
+def test_dense_weights_are_inputs_of_the_session_where_they_are_not_repacked(monkeypatch):
+    """onnxruntime would copy initialisers."""
+    rng = np.random.default_rng(0)
+    constants = {name: rng.normal(size=(80, 80)).astype(np.float32) / 9 for name in ("w1", "w2", "w3")}
+    nodes = [op("Gemm", "x w1", "a"), op("Relu", "a", "b"), op("MatMul", "b w2", "c"), op("Relu", "c", "d"), op("MatMul", "d w3", "y")]
+    model = build(nodes, {"x": ["N", 80]}, constants=constants)
+    x = rng.normal(size=(5, 80)).astype(np.float32)
+    targets = np.array([[1, 2]] * 5)
+    plain = onnx_lrp.Explainer(model, "epsilon", providers="cpu")
+    assert not plain._runner.interpreter._fed
+    expected = plain.explain(x), plain.explain(x, targets)
+    monkeypatch.setattr("onnx_lrp.interpreter.PREPACK_LIMIT", 0)
+    explainer = onnx_lrp.Explainer(model, "epsilon", providers="cpu")
+    assert set(explainer._runner.interpreter._fed) == {"w1", "w2", "w3"}
+    for found, wanted in zip((explainer.explain(x), explainer.explain(x, targets)), expected, strict=True):
+        np.testing.assert_allclose(found.relevance, wanted.relevance, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(explainer.explain(x).conservation.inputs, expected[0].conservation.inputs, rtol=1e-4)
+    assert [value.name for value in explainer.to_onnx().graph.input] == ["x", "target_relevance"]
