@@ -41,6 +41,12 @@ def leads(rows: Sequence[Row], peer: str) -> list[tuple[float, Row]]:
     return sorted(found, key=lambda pair: pair[0])
 
 
+def limits_of_lead(rows: Sequence[Row]) -> list[float]:
+    """How many times the time of the floor, at the speed of the forward pass, zennit's is: a lead beyond that takes less than the floor."""
+    costs = [(row.cost(Zennit.name), row.floor) for row in rows]
+    return [cost / floor for cost, floor in costs if cost is not None and floor]
+
+
 def misses(rows: Sequence[Row]) -> Iterator[Miss]:
     """Every row that misses, in the table's order."""
     for row in rows:
@@ -78,6 +84,9 @@ def text(results: Results) -> str:
                 f"- {peer} takes {mean:.2f} times our time in the geometric mean of {len(found)} rows{aim}; "
                 f"the smallest lead is {smallest:.2f}: {_name(where)}"
             )
+    if limits := limits_of_lead(rows):
+        beyond = ", ".join(f"{sum(limit < aim for limit in limits)} rows could not reach {aim:g}" for aim in (LEAD[Zennit.name], MEAN_LEAD))
+        lines.append(f"- exactly at the floor, zennit would take {statistics.geometric_mean(limits):.2f} times our time, and {beyond}")
     growths = [growth for row in rows if (growth := growth_per_image(row, rows)) is not None]
     if growths:
         mean = statistics.geometric_mean(growths)

@@ -48,6 +48,7 @@ def test_every_missed_aim_is_listed(benchmark, results) -> None:
     text = summary.text(results)
     assert "zennit takes 4.00 times our time in the geometric mean of 3 rows" in text
     assert "the smallest lead is 2.00: VGG16, epsilon_plus_flat, batch 32" in text
+    assert "exactly at the floor, zennit would take 6.60 times our time, and 0 rows could not reach 3, 1 rows could not reach 6" in text
     assert "1 of 3 rows reach every aim" in text
 
 

@@ -352,14 +352,19 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ")
 def test_interruption(model, photo, tmp_path):
+    # In a shell's background the signal is ignored, and the command would inherit that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     for index in range(200):
         (tmp_path / "many").mkdir(exist_ok=True)
         (tmp_path / "many" / f"{index}.png").write_bytes(photo.read_bytes())
     command = [sys.executable, "-u", "-c", SCRIPT, "explain", str(model), "many", "--preprocess", "unit"]
-    with start(command, tmp_path) as process:
-        process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+    try:
+        with start(command, tmp_path) as process:
+            process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert process.returncode == 130
     assert "Traceback" not in err
     assert not list(tmp_path.rglob(".*"))

@@ -26,7 +26,7 @@ def wanted(name: str) -> Expected:
 
 def prepare(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     if not case.canonical:
-        monkeypatch.setattr("onnx_lrp.explainer.canonicalise", lambda graph: graph)
+        monkeypatch.setattr("onnx_lrp.blueprint.canonicalise", lambda graph: graph)
 
 
 def test_no_two_cases_share_a_name() -> None:
