@@ -110,9 +110,12 @@ def test_splitting_changes_nothing(arguments, size, sizes):
 
 
 @pytest.mark.parametrize("target", [Region(MASK, 1), Region(MASK[0]), np.where(MASK, 2, -1), (1, 2, 3), [(0, 1, i % 6) for i in range(7)]])
-def test_regions_and_places(target):
+def test_regions_and_places(target, sizes):
     x = weights(7, 2, 6, 6)
-    same(DENSE.explain(x, target, batch_size=3), DENSE.explain(x, target, batch_size=None))
+    want = DENSE.explain(x, target, batch_size=None)
+    sizes.clear()
+    same(DENSE.explain(x, target, batch_size=3), want)
+    assert set(sizes) == {3, 1}
 
 
 def test_several_inputs():
