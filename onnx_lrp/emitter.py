@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class Emitter:
         self._small: dict[tuple[Any, ...], str] = {}
         self._signs: dict[str, tuple[bool, bool]] = {}
         self._replayed: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+        self._shapes: dict[str, tuple[int | str | None, ...]] = {}
         self._count = 0
         for node in graph.nodes:
             self.at = node.name
@@ -113,7 +115,13 @@ class Emitter:
         if not proto.output[index]:
             self._count += 1
             proto.output[index] = f"lrp/{proto.op_type}_{self._count}.{index}"
+            self._made_by[proto.output[index]] = proto
         return str(proto.output[index])
+
+    def recompute(self, tensor: str, a: str, b: str) -> None:
+        """Lets a tensor of the model be the sum of two others, which do not depend on it, instead of what its own node computes."""
+        self._made_by[tensor].CopyFrom(helper.make_node("Add", [a, b], [tensor], name=self._made_by[tensor].name))
+        self._memo["Add", (a, b), 1, ()] = [tensor]
 
     def branch(self, build: Callable[[], str]) -> onnx.GraphProto:
         """A branch of an If: the nodes that a function emits, which may read every tensor emitted before.
@@ -194,6 +202,14 @@ class Emitter:
         self.graph.types.setdefault(tensor, self.graph.type_of(other))
         return tensor
 
+    def is_shaped_like(self, tensor: str, other: str) -> None:
+        """Notes for onnxruntime that a tensor of ours has the shape of one of the model.
+
+        What it infers by itself loses the name of the batch's length on the way, and then elementwise operators leave its blocked layout.
+        """
+        if (shape := self.graph.shape(other)) is not None and tensor not in self.graph.types:
+            self._shapes[tensor] = shape
+
     # arithmetic -----------------------------------------------------------------------------------------------------
 
     def mul(self, a: str, b: str) -> str:
@@ -232,9 +248,29 @@ class Emitter:
         return total
 
     def shape_of(self, tensor: str) -> str:
-        """The shape as an int64 tensor, a constant where it is known."""
-        known = self.graph.static_shape(tensor)
-        return self.ints(*known) if known is not None else self.op("Shape", tensor)
+        """The shape as an int64 tensor: a constant where it is known, else from the model's inputs as far as these have such lengths.
+
+        Asking the tensor itself would keep it in memory until then.
+        """
+        shape = self.graph.shape(tensor)
+        if shape is None or tensor in self.graph.inputs:
+            return self.op("Shape", tensor)
+        parts: list[str] = []
+        for known, group in groupby(shape, lambda length: isinstance(length, int)):
+            lengths = list(group)
+            found = [self.ints(*lengths)] if known else [self._length_of_input(name, tensor) for name in lengths]  # type: ignore[arg-type]
+            if "" in found:
+                return self.op("Shape", tensor)
+            parts += found
+        return parts[0] if len(parts) == 1 else self.op("Concat", *parts, axis=0)
+
+    def _length_of_input(self, name: int | str | None, tensor: str) -> str:
+        """A length that an input has which a tensor depends on, by its name in the graph's shapes; '' if none has it."""
+        for source, kind in self.graph.inputs_for(tensor).items() if name is not None else ():
+            if kind.shape is not None and name in kind.shape:
+                axis = kind.shape.index(name)
+                return self.op("Shape", source, start=axis, end=axis + 1)
+        return ""
 
     def reduce_sum(self, tensor: str, axes: Sequence[int], *, keepdims: bool = True) -> str:
         """The sum over some axes; over none, the tensor itself."""
@@ -285,21 +321,46 @@ class Emitter:
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], *, name: str = "explainer"
     ) -> tuple[onnx.ModelProto, dict[str, Array]]:
         """The nodes that the outputs need, as a ModelProto without initialisers, and the constants it reads."""
-        wanted = {value.name for value in outputs}
-        kept = []
-        for proto in reversed(self._nodes):
-            if any(tensor in wanted for tensor in proto.output):
-                kept.append(proto)
-                wanted.update(proto.input)
-                wanted.update(*(captured_by(attribute.g) for attribute in proto.attribute if attribute.HasField("g")))
-        graph = helper.make_graph(kept[::-1], name, list(inputs), list(outputs))
+        kept = self._needed_for([value.name for value in outputs])
+        read = {value.name for value in outputs}.union(*map(_read_by, kept))
+        graph = helper.make_graph(kept, name, list(inputs), list(outputs))
+        made = {tensor for proto in kept for tensor in proto.output} - {value.name for value in outputs}
+        shapes = {tensor: shape for tensor, shape in self._shapes.items() if tensor in made}
+        graph.value_info.extend(helper.make_tensor_value_info(tensor, onnx.TensorProto.FLOAT, shape) for tensor, shape in shapes.items())
         domains = sorted({proto.domain for proto in kept if proto.domain})
         opsets = [helper.make_opsetid("", OPSET), *(helper.make_opsetid(domain, 1) for domain in domains)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="onnx_lrp")
         constants = {
-            tensor: value for source in (self.graph.constants, self.constants) for tensor, value in source.items() if tensor in wanted
+            tensor: value for source in (self.graph.constants, self.constants) for tensor, value in source.items() if tensor in read
         }
         return model, constants
+
+    def _needed_for(self, outputs: Iterable[str]) -> list[onnx.NodeProto]:
+        """The nodes that the outputs need as they were emitted, but each behind those that it reads: `recompute` changes what is read."""
+        wanted: set[str] = set()
+        left = list(outputs)
+        while left:
+            proto = self._made_by.get(left.pop())
+            if proto is not None and proto.name not in wanted:
+                wanted.add(proto.name)
+                left.extend(_read_by(proto))
+        ordered: dict[str, onnx.NodeProto] = {}
+        for first in self._nodes:
+            pending = [first] if first.name in wanted else []
+            while pending:
+                makers = [self._made_by[tensor] for tensor in _read_by(pending[-1]) if tensor in self._made_by]
+                before = [maker for maker in makers if maker.name not in ordered]
+                if before:
+                    pending.extend(before)
+                else:
+                    proto = pending.pop()
+                    ordered[proto.name] = proto
+        return list(ordered.values())
+
+
+def _read_by(proto: onnx.NodeProto) -> set[str]:
+    """The tensors that a node needs: its inputs, and what its branches capture."""
+    return set(proto.input).union(*(captured_by(attribute.g) for attribute in proto.attribute if attribute.HasField("g")))
 
 
 def embed(model: onnx.ModelProto, constants: dict[str, Array]) -> onnx.ModelProto:

@@ -99,7 +99,10 @@ def _shaped(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> onnx.ModelPro
     for value in graph.output:
         value.type.Clear()
     kept = []
+    weights = {tensor.name for tensor in graph.initializer}
     for value in graph.input:
+        if value.name in weights:
+            continue
         array = feeds[value.name]
         if array.dtype.kind in "iu" and array.size < _VALUES:
             graph.initializer.append(numpy_helper.from_array(array, value.name))
@@ -122,14 +125,18 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _count_elements(model: onnx.ModelProto, shaped: onnx.ModelProto) -> bool:
     """Puts a number in place of each product of a known shape, which inference does not compute; whether there was one."""
-    known = {value.name: _shape(value) for value in (*shaped.graph.input, *shaped.graph.value_info)}
-    shapes = {node.output[0]: known.get(node.input[0]) for node in model.graph.node if node.op_type == "Shape" and not node.attribute}
+    shapes = {value.name: _shape(value) for value in (*shaped.graph.input, *shaped.graph.value_info)}
+    integers = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT64 and len(tensor.dims) == 1]
+    known = {tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in integers}
     found = {}
     for node in model.graph.node:
-        shape = shapes.get(node.input[0]) if node.op_type == "ReduceProd" else None
-        if shape is not None:
-            keeps = next((attribute.i for attribute in node.attribute if attribute.name == "keepdims"), 1)
-            found[node.output[0]] = np.array(prod(shape), np.int64).reshape([1] * keeps)
+        options = {attribute.name: attribute.i for attribute in node.attribute}
+        if node.op_type == "Shape" and (shape := shapes.get(node.input[0])) is not None:
+            known[node.output[0]] = shape[options.get("start", 0) : options.get("end")]
+        elif node.op_type == "Concat" and all(name in known for name in node.input):
+            known[node.output[0]] = [length for name in node.input for length in known[name]]
+        elif node.op_type == "ReduceProd" and node.input[0] in known:
+            found[node.output[0]] = np.array(prod(known[node.input[0]]), np.int64).reshape([1] * options.get("keepdims", 1))
     left = [node for node in model.graph.node if node.output[0] not in found]
     del model.graph.node[:]
     model.graph.node.extend(left)

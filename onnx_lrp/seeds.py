@@ -145,7 +145,7 @@ def emit_seed(e: Emitter, output: str) -> str:
             then_branch=e.branch(lambda: e.add(plain, contrast())),
             else_branch=e.branch(lambda: e.add(plain, GIVEN)),
         )
-    return e.op("Reshape", seed, e.op("Shape", output))
+    return e.op("Reshape", seed, e.shape_of(output))
 
 
 def _contrast(e: Emitter, y: str, at: str, explained: str, count: str, weights: Iterable[str]) -> str:

@@ -41,6 +41,7 @@ def walk(
     arriving: dict[str, list[Relevance]] = {plan.output: [Relevance(seed)]}
     nonnegative = nonnegative_tensors(plan.graph)
     sources = frozenset(plan.sources)
+    rectified = _rectified(plan) - set(wanted)
     pending = dict(masks or {})
 
     def relevance_at(tensor: str) -> Relevance | None:
@@ -56,7 +57,7 @@ def walk(
             continue
         targets = [index for index in carrying_inputs(node, plan.graph) if node.inputs[index] in plan.path]
         ledger = ledger_for(node.name)
-        site = Site(e, node, operator, nonnegative, sources, targets, ledger)
+        site = Site(e, node, operator, nonnegative, sources, targets, ledger, frozenset() if ledger.keeps else rectified)
         e.at = node.name
         try:
             passed = rule.propagate(site, upstream)
@@ -70,10 +71,18 @@ def walk(
         if not rule.conserving and ledger.keeps:
             ledger.note_rest([arrived.tensor for arrived in upstream if arrived], [relevance.tensor for relevance in passed.values()])
         for index, relevance in passed.items():
+            for tensor in filter(None, (relevance.tensor, relevance.factor)):
+                e.is_shaped_like(tensor, node.inputs[index])
             if index in targets:
                 arriving.setdefault(node.inputs[index], []).append(relevance)
             ledger.note("passed" if index in targets else "stop", relevance.tensor)
     return {tensor: relevance_at(tensor) or _zeros(e, tensor) for tensor in wanted}
+
+
+def _rectified(plan: Plan) -> frozenset[str]:
+    """The outputs of ReLUs that a single node reads, and whose rules drop the relevance of zeros."""
+    relus = [step.view.node for step in plan.steps if step.view.kind == "relu" and step.rule is not None and step.rule.rectifies]
+    return frozenset(node.outputs[0] for node in relus if plan.graph.only_consumer(node.outputs[0]) is not None)
 
 
 def _zeros(e: Emitter, like: str) -> Relevance:

@@ -111,6 +111,36 @@ def test_a_parameter_that_is_not_explained_may_be_computed() -> None:
     assert explainer.plan.coverage == 1.0
 
 
+@pytest.mark.parametrize("low", [0.0, -1.5, 0.25])
+@pytest.mark.parametrize("high", [6.0, 0.5, 1.0, 0.3, 3.7, 20.0, 127.0, 1e-3])
+def test_clip_passes_nothing_at_its_bounds(low: float, high: float) -> None:
+    """As ReLU6 does in PyTorch and TensorFlow."""
+    low, high = np.float32(low), np.float32(high)
+    inside = [np.nextafter(low, np.float32(100)), (low + high) / 2, np.nextafter(high, np.float32(-100))]
+    x = np.array([[low - 1, low, *(inside if low < high else [high] * 3), high, high + 1]], np.float32)
+    if low == 0:
+        x[0, 2] = 1e-30  # the number next to zero is denormal
+    model = build([op("Clip", "x low high")], {"x": ("N", 7)}, constants={"low": low, "high": high})
+    found = Explainer(model, "gradient", providers="cpu").explain(x, seed=np.full_like(x, 2)).relevance
+    np.testing.assert_array_equal(found, 2.0 * ((x > low) & (x < high)))
+
+
+@pytest.mark.parametrize("composite", ["gradient", "guided_backprop", "deconvnet", "beta_smooth"])
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_pooled_relu_has_the_same_gradient_seen_or_not(composite: str, skip: bool) -> None:
+    """Where nobody asks for the relevance between the two, the derivative of the ReLU is applied before that of the pool."""
+    nodes = [op("Relu", "x", "r"), op("MaxPool", "r", "p", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1), op("Conv", "p w", "z")]
+    nodes += [op("GlobalMaxPool", "r", "m"), op("Add", "z m")] if skip else [op("Identity", "z")]
+    model = build(nodes, {"x": ("N", 3, 8, 7)}, constants={"w": np.random.default_rng(0).normal(size=(3, 3, 1, 1))})
+    x = np.random.default_rng(1).integers(-3, 3, (4, 3, 8, 7)).astype(np.float32)  # many are equal, and zero
+    x[0] = -1.0
+    hidden, shown = (Explainer(model, composite, record=record, providers="cpu") for record in ((), ["r"]))
+    seed = np.random.default_rng(2).normal(size=hidden.explain(x).output.shape).astype(np.float32)
+    found, wanted = hidden.explain(x, seed=seed), shown.explain(x, seed=seed)
+    np.testing.assert_array_equal(found.relevance, wanted.relevance)
+    assert np.count_nonzero(found.relevance) > 20
+
+
 def test_an_output_without_batch_axis_is_refused() -> None:
     model = build([op("Tanh", "x", "h"), op("ReduceSum", "h", "y", keepdims=0)], {"x": (2, 3)})
     for output in (None, "y"):

@@ -230,7 +230,7 @@ def lift(
         if value.name in wide:
             rank = len(value.type.tensor_type.shape.dim)
             value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, [None] * (1 + rank)))
-    del result.graph.output[:], result.graph.node[:]
+    del result.graph.output[:], result.graph.node[:], result.graph.value_info[:]
     result.graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(name for name, _ in outputs.values()))
     result.graph.node.extend(_needed(lifter.nodes, {name for name, _ in outputs.values()}))
     read = {name for node in result.graph.node for name in node.input}

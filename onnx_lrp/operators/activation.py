@@ -95,6 +95,11 @@ def _one_minus(e: Emitter, tensor: str) -> str:
     return e.sub(e.constant(1.0), tensor)
 
 
+def _rest(e: Emitter, share: str) -> str:
+    """1 - s for s between 0 and 1, as a HardSigmoid: that works in onnxruntime's blocked layout, Sub by a number does not."""
+    return e.op("HardSigmoid", share, alpha=-1.0, beta=1.0)
+
+
 def _relu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
     return e.step(y)
 
@@ -122,7 +127,7 @@ def _selu(e: Emitter, node: Node, x: str, y: str) -> str:
 
 
 def _sigmoid(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
-    return e.mul(y, _one_minus(e, y))
+    return e.mul(y, _rest(e, y))
 
 
 def _tanh(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
@@ -162,7 +167,7 @@ def _gelu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
 def _swish(e: Emitter, node: Node, x: str, y: str) -> str:
     alpha = node.attributes.get("alpha", 1.0)
     gate = e.op("Sigmoid", e.scale(x, alpha))
-    return e.add(e.scale(e.mul(y, _one_minus(e, gate)), alpha), gate)
+    return e.add(e.scale(e.mul(y, _rest(e, gate)), alpha), gate)
 
 
 def _hard_swish(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
@@ -181,14 +186,27 @@ def _mish(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
 
 
 def _clip(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001
-    parts = []
-    if node.input(1):
-        parts.append(e.op("GreaterOrEqual", x, node.input(1)))
-    if node.input(2):
-        parts.append(e.op("LessOrEqual", x, node.input(2)))
-    if not parts:
-        return e.constant(1.0)
-    return e.op("Cast", parts[0] if len(parts) == 1 else e.op("And", *parts), to=1)
+    """[low < y < high]: 0 at the bounds, as ReLU6 has it everywhere. From the output, so that nothing keeps the convolution's own."""
+    low, high = node.input(1), node.input(2)
+    slope = _slope_to(e.graph.scalar(high)) if e.graph.scalar(low) == 0 else None
+    if slope:  # y (1 - y / high), without operators that onnxruntime does not have in its blocked layout
+        return e.step(e.mul(y, e.op("HardSigmoid", y, alpha=-slope, beta=1.0)))
+    inside = [e.step(e.sub(y, low))] if low else []
+    inside += [e.step(e.sub(high, y))] if high else []
+    return e.mul(*inside) if len(inside) == 2 else inside[0] if inside else e.constant(1.0)
+
+
+def _slope_to(high: float | None) -> float | None:
+    """A slope s with which 1 - s y is exactly 0 at y = high and above 0 for every smaller float32, rounded or not; None without one."""
+    if high is None or not 1e-30 < high < 1e30:
+        return None
+    below = float(np.nextafter(np.float32(high), np.float32(0)))
+    near = np.float32(1 / high)
+    for slope in (float(near), float(np.nextafter(near, np.float32(np.inf)))):
+        at, before = slope * high, slope * below  # exact in float64
+        if at >= 1 and np.float32(at) >= 1 and before < 1 and np.float32(before) < 1:
+            return slope
+    return None
 
 
 def _thresholded_relu(e: Emitter, node: Node, x: str, y: str) -> str:  # noqa: ARG001

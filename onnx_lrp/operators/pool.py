@@ -158,7 +158,7 @@ class MaxPoolOperator(Operator):
         else:
             found = e.extra_output(node.outputs[0], 1)
         indices = e.op("Reshape", found, e.ints(-1))
-        zeros = e.op("ConstantOfShape", e.op("ReduceProd", e.shape_of(x), keepdims=1), value=np.zeros(1, np.float32))
+        zeros = e.op("Reshape", e.op("ConstantOfShape", e.shape_of(x), value=np.zeros(1, np.float32)), e.ints(-1))
         flat = e.op("ScatterElements", zeros, indices, e.op("Reshape", s, e.ints(-1)), axis=0, reduction="add")
         return e.reshape_like(flat, x)
 

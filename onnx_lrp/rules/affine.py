@@ -60,6 +60,8 @@ class AffineRule(Rule):
     roles: ClassVar[frozenset[Role]] = frozenset({Role.AFFINE})
     parts_signs: ClassVar[bool] = True
     """Whether it treats positive and negative weights apart."""
+    splits: ClassVar[bool] = False
+    """Whether each term w x of the forward value belongs to exactly one share, so that the denominators add up to that value."""
 
     def shares(self) -> Sequence[Share]:
         """The shares that the rule consists of."""
@@ -105,6 +107,8 @@ class AffineRule(Rule):
         if self.redistributes and not self.drops_empty and site.operator.kind == "scale":
             return {view.index: Relevance(site.e.unbroadcast(relevance.tensor, view.x, site.node.outputs[0]))}
         emitted = [share for share in (_ShareEmission.of(self, view, share, relevance) for share in self.shares()) if share is not None]
+        if self.splits and len(emitted) == len(self.shares()) > 1 and all(emission.branches for emission in emitted):
+            view.sum_up([emission.z for emission in emitted], with_bias=self.bias_mode != "ignore")
         return {view.index: combine(self, view, relevance, emitted)}
 
 

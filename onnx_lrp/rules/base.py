@@ -46,6 +46,8 @@ class Site:
     targets: list[int]
     """The input positions that relevance goes to."""
     ledger: Ledger
+    rectified: frozenset[str] = frozenset()
+    """Tensors of which only the positive elements' relevance counts: the ReLUs that make them drop the rest, and nobody else sees it."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class Rule:
     """The roles of nodes that it may be given to."""
     conserving: ClassVar[bool] = True
     """Whether what it does not pass on is meant to be accounted for; gradient methods do not conserve."""
+    rectifies: ClassVar[bool] = False
+    """Whether at a ReLU it drops the relevance of outputs that are zero."""
 
     def check(self, node: Node, operator: Operator) -> None:
         """Raises CompositeError when the rule cannot work on a node."""

@@ -10,6 +10,7 @@ from onnx_lrp.graph import Node
 from onnx_lrp.operators import AffineOperator, Operator, Role
 from onnx_lrp.operators.activation import PointwiseOperator, ReluOperator
 from onnx_lrp.operators.combine import SumOperator
+from onnx_lrp.operators.pool import MaxPoolOperator
 from onnx_lrp.rules.base import Relevance, Rule, Site, note_division, relevance_of
 from onnx_lrp.rules.lrp import Epsilon
 from onnx_lrp.rules.spreading import share_sum
@@ -28,9 +29,22 @@ class Gradient(Rule):
 
     roles: ClassVar[frozenset[Role]] = _ALL
     conserving: ClassVar[bool] = False
+    rectifies: ClassVar[bool] = True
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
+        if isinstance(site.operator, ReluOperator) and relevance_of(upstream).positive:
+            return {0: Relevance(relevance_of(upstream).tensor, positive=True)}
+        if isinstance(site.operator, MaxPoolOperator) and site.node.input(0) in site.rectified:
+            return {0: Relevance(self._to_positive(site, relevance_of(upstream)), positive=True)}
         return {index: Relevance(tensor) for index, tensor in site.operator.gradient(site.e, site.node, _tensors(upstream)).items()}
+
+    @staticmethod
+    def _to_positive(site: Site, relevance: Relevance) -> str:
+        """The gradient at a maximum of a ReLU's outputs, with the ReLU's own derivative: winners are as large as the maximum, so that this
+        derivative is known before relevance is spread out to them, where there are fewer elements.
+        """
+        masked = relevance.tensor if relevance.positive else site.e.mul(relevance.tensor, site.e.step(site.node.outputs[0]))
+        return site.operator.gradient(site.e, site.node, [masked])[0]
 
 
 @dataclass(frozen=True)
@@ -279,9 +293,12 @@ class _ReluRule(Rule):
 class GuidedBackprop(_ReluRule):
     """R+ * [x > 0] at a ReLU (Springenberg et al. 2015)."""
 
+    rectifies: ClassVar[bool] = True
+
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
-        positive = site.e.op("Relu", relevance_of(upstream).tensor)
-        return {index: Relevance(t) for index, t in site.operator.gradient(site.e, site.node, [positive]).items()}
+        relevance = relevance_of(upstream)
+        positive = site.e.op("Relu", relevance.tensor)
+        return {0: Relevance(positive if relevance.positive else site.operator.gradient(site.e, site.node, [positive])[0])}
 
 
 @dataclass(frozen=True)

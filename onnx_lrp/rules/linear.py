@@ -131,6 +131,19 @@ class LinearView:
         added = self.bias_tensor(bias)
         return self.e.add(y, added) if added else y
 
+    def sum_up(self, parts: list[str], *, with_bias: bool) -> None:
+        """Lets the model's own J(W) x + b be the sum of parts of it that are computed anyway: one map less.
+
+        It loses no precision: a sum's rounding error follows from the size of its terms, whatever their order.
+
+        Args:
+            parts: tensors that add up to J(W) x + b, or without `with_bias` to J(W) x; the node's own output is none of them.
+            with_bias: whether the bias is among them.
+        """
+        bias = None if with_bias else self.bias_tensor(FULL)
+        if self.operator.kind in ("convolution", "dense"):
+            self.e.recompute(self.node.outputs[0], self.e.sum(parts[:-1]), self.e.add(parts[-1], bias) if bias else parts[-1])
+
     def magnitude(self, part: Part, bias: Part | None = None, further: str = "") -> str:
         """Emits the sum of the absolute values of all terms of J(part of W) x + part of b; `further` is added to |x|."""
         e = self.e

@@ -108,6 +108,7 @@ class AlphaBeta(AffineRule):
     stabilizer: float | Stabilizer = 1e-6
     bias: Bias = "absorb"
     empty: Literal["drop", "conserve"] = "drop"
+    splits: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,6 +141,7 @@ class AlphaPlusBeta(AffineRule):
     alpha: float = 2.0
     stabilizer: float | Stabilizer = 1e-6
     bias: Bias = "absorb"
+    splits: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
