@@ -36,6 +36,9 @@ PREPACK_LIMIT = 256 * 2**20
 """With more bytes of weights, onnxruntime's repacked copies (one for each reader) cost more memory than they save time."""
 
 
+TRIMMED = 16 * 2**20
+"""With more bytes of weights, what making the session took beside them is given back to the system, which takes some milliseconds."""
+
 DISABLED = ["Pad_Fusion"]
 """Optimisers of onnxruntime that change results: this one moves a Pad with zeros into MaxPool, which pads with minus infinity (seen in
 1.31). Where padding can be merged exactly, the canonical rewrites have done so."""
@@ -169,6 +172,7 @@ class Interpreter:
         settings: Mapping[str, str] = MappingProxyType({}),
         keep_at: Path | None = None,
     ):
+        from onnx_lrp.dense_weights import lay_out, only_in_products
         from onnx_lrp.emitter import embed
         from onnx_lrp.feeds import value_info
         from onnx_lrp.folding import fold
@@ -178,8 +182,6 @@ class Interpreter:
         large = {name: np.ascontiguousarray(value) for name, value in constants.items() if value.size > EXTERNAL}
         self.prepacks = sum(value.nbytes for value in large.values()) <= PREPACK_LIMIT
         """Whether onnxruntime may keep weights in a second, faster layout."""
-        self._fed: dict[str, Array] = {}
-        """Weights that are inputs of the graph: initialisers would be copied, and onnxruntime does nothing with these that needs them."""
         options = _options(threads, prepack=self.prepacks)
         for key, setting in settings.items():
             options.add_session_config_entry(key, setting)
@@ -188,16 +190,20 @@ class Interpreter:
             options.add_session_config_entry("session.optimized_model_external_initializers_file_name", f"{keep_at.name}.data")
         embed(model, {name: value for name, value in constants.items() if name not in large})
         places = _places(large)
-        if not self.prepacks and not is_cuda(providers) and keep_at is None:
-            self._fed = _only_in_products(model.graph, {name: value for name, value in large.items() if name not in places})
-        for name, value in self._fed.items():
-            del large[name]
-            model.graph.input.append(value_info(name, value.dtype, value.shape))
+        self._fed: dict[str, Array] = {}
+        """Weights that are inputs of the graph: initialisers would be copied, and onnxruntime does nothing with these that needs them."""
+        if not is_cuda(providers) and self.prepacks:
+            self._fed = lay_out(model.graph, large)
+        elif not is_cuda(providers) and keep_at is None:
+            self._fed = only_in_products(model.graph, {name: value for name, value in large.items() if name not in places})
+        model.graph.input.extend(value_info(name, value.dtype, value.shape) for name, value in self._fed.items())
+        large = {name: value for name, value in large.items() if name not in self._fed}
+        if keep_at is not None:  # being inputs as well, these initialisers are not repacked either
+            large, self._fed = large | self._fed, {}
         for name, value in large.items():
             model.graph.initializer.append(placeholder(name, value, *places.get(name, (Path("in-memory"), 0))))
         given = {name: value for name, value in large.items() if name not in places}
-        self._kept = list(given.values())  # the session reads them where they are
-        if given:
+        if given:  # onnxruntime copies them while the session is made
             values = [runtime.OrtValue.ortvalue_from_numpy(value) for value in given.values()]
             options.add_external_initializers(list(given), values)
         if places:
@@ -206,6 +212,8 @@ class Interpreter:
         self.graph: onnx.ModelProto | Path = model
         """The graph as it was emitted, with the small constants and the shapes of the large ones, or the file where it is."""
         self._open(model.SerializeToString(), options, providers, disabled_optimizers=DISABLED)
+        if sum(value.nbytes for value in large.values()) > TRIMMED:
+            return_freed_memory()
         if keep_at is not None:
             _emitted(keep_at).write_bytes(model.SerializeToString())
 
@@ -219,7 +227,7 @@ class Interpreter:
         self = cls.__new__(cls)
         options = _options(threads, prepack=prepack)
         options.graph_optimization_level = _runtime().GraphOptimizationLevel.ORT_DISABLE_ALL  # that was done before it was kept
-        self.prepacks, self._kept, self._fed, self.graph = prepack, [], {}, _emitted(path)
+        self.prepacks, self._fed, self.graph = prepack, {}, _emitted(path)
         self._open(str(path), options, providers)
         return self
 
@@ -288,6 +296,16 @@ class Interpreter:
         return [found[name] for name in outputs]
 
 
+def return_freed_memory() -> None:
+    """Lets glibc give memory back to the system that it keeps for what is asked for next; elsewhere nothing."""
+    if sys.platform == "linux":
+        import ctypes
+
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
+        if trim is not None:
+            trim(0)
+
+
 def _emitted(path: Path) -> Path:
     return path.with_name(f"{path.name}.emitted")
 
@@ -296,6 +314,7 @@ def _options(threads: int | None, *, prepack: bool) -> Any:
     options = _runtime().SessionOptions()
     options.log_severity_level = 4
     options.enable_mem_pattern = False  # with it, the second run takes a second block of memory as large as the first
+    options.enable_mem_reuse = False  # a tensor's block would be held until one of the same shape, far back in the relevance pass, takes it
     if threads is not None:
         options.intra_op_num_threads = threads
     if not prepack:
@@ -308,16 +327,6 @@ def _places(constants: Mapping[str, Array]) -> dict[str, tuple[Path, int]]:
     from onnx_lrp.graph.external import place_of
 
     return {name: place for name, value in constants.items() if (place := place_of(value)) is not None}
-
-
-def _only_in_products(graph: onnx.GraphProto, weights: Mapping[str, Array]) -> dict[str, Array]:
-    """Those weights that only matrix products of the graph itself read, as they are."""
-    from onnx_lrp.graph import captured_by
-
-    inside = [captured_by(attribute.g) for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
-    others = {name for node in graph.node if node.op_type not in ("Gemm", "MatMul") for name in node.input}.union(*inside)
-    others |= {value.name for value in graph.output}
-    return {name: value for name, value in weights.items() if name not in others}
 
 
 def placeholder(name: str, value: Array, path: Path, offset: int) -> onnx.TensorProto:
