@@ -260,7 +260,8 @@ def colours(scaled: NDArray[np.float64], cmap: str, level: float = 1.0) -> NDArr
     Raises:
         InputError: As for ``palette``.
     """
-    return palette(cmap, level)[entries((scaled + 1) / 2 if is_diverging(cmap) else np.maximum(scaled, 0))]
+    found = entries((scaled + 1) / 2 if is_diverging(cmap) else np.maximum(scaled, 0))
+    return np.take(palette(cmap, level), found, axis=0)  # several times as fast as indexing
 
 
 def fractions(

@@ -229,11 +229,13 @@ def overlay(
         stretched = Pillow.fromarray(scaled.astype(np.float32)).resize(grey.size, Pillow.Resampling.BILINEAR)
         scaled = np.clip(np.asarray(stretched, dtype=np.float64), -1, 1)
     strength = np.sqrt(np.abs(scaled) if is_diverging(cmap) else np.maximum(scaled, 0))
-    cover = (alpha * strength)[..., None]
-    below = (_DARKEST + np.asarray(grey, dtype=np.float64) * ((_LIGHTEST - _DARKEST) / 255))[..., None]
-    above = colours(np.copysign(strength, scaled), cmap, level)
-    mixed = np.rint(below * (1 - cover) + above * cover).astype(np.uint8)
-    return Pillow.fromarray(mixed)
+    cover = (alpha * strength).astype(np.float32)[..., None]
+    below = np.take(np.linspace(_DARKEST, _LIGHTEST, 256, dtype=np.float32), np.asarray(grey))[..., None]
+    mixed = colours(np.copysign(strength, scaled), cmap, level).astype(np.float32)  # and from here on in place, for speed
+    mixed -= below
+    mixed *= cover
+    mixed += below
+    return Pillow.fromarray(np.rint(mixed, out=mixed).astype(np.uint8))
 
 
 def contact_sheet(

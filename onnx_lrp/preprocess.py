@@ -222,7 +222,11 @@ class Preprocess:
 
     def __call__(self, image: Image) -> NDArray[np.float32]:
         """Turn a picture into the model's input, of shape (1, channels, height, width) or (1, height, width, channels)."""
-        pixels = np.atleast_3d(np.asarray(self.displayed(image)))
+        return self.values(self.displayed(image))
+
+    def values(self, displayed: Image) -> NDArray[np.float32]:
+        """Turn what the model sees of a picture into its input; see `displayed`."""
+        pixels = np.atleast_3d(np.asarray(displayed))
         table = self._table()
         if self.channels == "BGR":
             pixels = pixels[..., ::-1]

@@ -14,8 +14,9 @@ import typer
 
 from onnx_lrp.batches import BatchSize
 from onnx_lrp.commands.account import print_account
+from onnx_lrp.commands.background import Background
 from onnx_lrp.commands.files import Folder
-from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, prepare
+from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs, open_picture, prepare
 from onnx_lrp.commands.labels import parse_target
 from onnx_lrp.commands.methods import choose
 from onnx_lrp.commands.options import FALLBACK, USUAL, with_bounds
@@ -155,7 +156,9 @@ class _Job:
         self.folder = Folder(request.folder, self.paths)
         if request.together is not None:
             self.folder.require_free(request.together)
-        photos = any(not is_array(path) for path in self.paths)
+        first = next((path for path in self.paths if not is_array(path)), None)
+        photos = first is not None
+        self._opened = {} if first is None else {first: Background(lambda: open_picture(first))}  # while the explainer is made
         self.explainer = self._compiled(photos=photos)
         self.inputs = model_inputs(self.explainer)
         self.preprocess: Preprocess | None = None
@@ -220,8 +223,12 @@ class _Job:
     def read(self) -> Generator[list[Item] | Failure]:
         """The inputs, those that can be run together in one list; of several files the next ones are read while some are explained."""
         size = self._size if all(map(self.explainer.leads_with_batch, self.explainer.tensors)) else 1
-        found = grouped(self.paths, lambda path: load(path, self.inputs, self.preprocess), self._kind, size)
+        found = grouped(self.paths, self._load, self._kind, size)
         return ahead(found) if len(self.paths) > 1 else found
+
+    def _load(self, path: Path) -> Item:
+        opened = self._opened.pop(path, None)
+        return load(path, self.inputs, self.preprocess, None if opened is None else opened.result())
 
     @property
     def _size(self) -> int:
@@ -275,12 +282,14 @@ class _Job:
                     if "png" in self.formats:
                         self.teller.draw(explanation, row, item, explanation.inputs, path.stem + number)
                 if self.request.account:
+                    self.teller.finish()
                     print_account(explanation.conservation)
                 for stream in streams:
                     stream.write(explanation)
                 if self.together is not None:
                     self.together.write(explanation, source=names)
                 start += len(names)
+            self.teller.finish()
             if item.count <= self._size:
                 for suffix in self.array_formats:
                     self.teller.wrote(self.folder.save(f"{path.stem}_relevance.{suffix}", arrays_of(explanation)))

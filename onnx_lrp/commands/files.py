@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from onnx_lrp.commands.background import Background
 from onnx_lrp.errors import WriteError
 from onnx_lrp.image import atomic_write
 from onnx_lrp.saving import array_writer
@@ -58,7 +59,19 @@ class Folder:
         Raises:
             WriteError: The file cannot be written.
         """
+        return self._write(self._place(name), content)
+
+    def start_saving(self, name: str, content: Image | Figure | dict[str, Array]) -> Background[Path]:
+        """Write as `save` does, in a thread: the path, and what goes wrong, come with the result. Figures are written before it returns,
+        as matplotlib is not to be used from several threads.
+        """
         file = self._place(name)
+        started = Background(lambda: self._write(file, content))
+        if hasattr(content, "savefig"):
+            started.wait()
+        return started
+
+    def _write(self, file: Path, content: Image | Figure | dict[str, Array] | bytes) -> Path:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             atomic_write(file, _writer(file.suffix, content))

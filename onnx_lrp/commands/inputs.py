@@ -86,13 +86,26 @@ def model_inputs(explainer: Explainer) -> dict[str, TensorType]:
     return {name: signature.model_inputs[name] for name in signature.needed}
 
 
-def load(path: Path, inputs: dict[str, TensorType], preprocess: Preprocess | None) -> Item:
+def open_picture(path: Path) -> Image:
+    """Read a picture, and import what else it takes to draw on it.
+
+    Raises:
+        InputError: It is missing or damaged.
+    """
+    from onnx_lrp import image  # noqa: F401
+    from onnx_lrp.preprocess import PRESETS
+
+    return PRESETS["none"].load(path)
+
+
+def load(path: Path, inputs: dict[str, TensorType], preprocess: Preprocess | None, opened: Image | None = None) -> Item:
     """Read a file.
 
     Args:
         path: A picture, .npy or .npz.
         inputs: The model's inputs.
         preprocess: What makes of a picture an input; fitted to the model.
+        opened: The picture, if it was read already.
 
     Raises:
         InputError: The file is missing or damaged, or does not fit the model.
@@ -102,11 +115,12 @@ def load(path: Path, inputs: dict[str, TensorType], preprocess: Preprocess | Non
         return Item(path, {name: _batched(value, inputs[name].shape) for name, value in given.items()})
     if preprocess is None:
         preprocess, _ = prepare("none", inputs, {})
-    image = preprocess.load(path)
+    image = preprocess.load(path) if opened is None else opened
     (name, kind), *_ = inputs.items()
-    values = preprocess(image)
+    displayed = preprocess.displayed(image)
+    values = preprocess.values(displayed)
     whole = kind.dtype is not None and kind.dtype.kind in "iu"
-    return Item(path, {name: np.rint(values).astype(kind.dtype) if whole else values}, preprocess.displayed(image), image.size)
+    return Item(path, {name: np.rint(values).astype(kind.dtype) if whole else values}, displayed, image.size)
 
 
 def prepare(name: str | None, inputs: dict[str, TensorType], metadata: Mapping[str, str]) -> tuple[Preprocess, str]:

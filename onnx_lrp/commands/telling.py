@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,10 @@ from onnx_lrp.commands.drawing import Style, draw, draw_tokens
 from onnx_lrp.commands.region import describe
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+    from onnx_lrp.commands.background import Background
     from onnx_lrp.commands.files import Folder
     from onnx_lrp.commands.inputs import Item
     from onnx_lrp.explanation import Explanation
@@ -45,15 +49,30 @@ class Teller:
     """Whether a region is explained."""
     listed: bool
     """Whether the targets are a list, of which each gets a picture of its own."""
+    _writing: list[Background[Path]] = field(default_factory=list)
 
     def sample(self, explanation: Explanation, row: int, heading: str) -> None:
         """Print the heading and the best classes of a sample."""
+        self.finish()
         say(heading)
         for line in self._predictions(explanation, row):
             say(line)
         if explanation.gap is not None:
             gaps = ", ".join(f"{gap:.3g}" for gap in np.atleast_1d(explanation.gap[row]))
             say(f"    relevance adds up to the output less that at the baseline, but for {gaps}")
+
+    def write(self, name: str, content: Image | Figure | dict[str, Array]) -> None:
+        """Write a file of a sample; `finish` prints where."""
+        self._writing.append(self.folder.start_saving(name, content))
+
+    def finish(self) -> None:
+        """Wait for what is being written, and print where it is.
+
+        Raises:
+            WriteError: A file cannot be written.
+        """
+        while self._writing:
+            self.wrote(self._writing.pop(0).result())
 
     def wrote(self, path: Path) -> None:
         """Print where something was written."""
@@ -69,7 +88,8 @@ class Teller:
                 say(f"    {line}")
             if self.pictures:
                 middle = f"_{target}" if several else ""
-                self.wrote(self.folder.save(f"{stem}{middle}_layers.png", shown.plot(title=title)))
+                self.write(f"{stem}{middle}_layers.png", shown.plot(title=title))
+                self.finish()
 
     # pictures -------------------------------------------------------------------------------------------------------
 
@@ -90,7 +110,7 @@ class Teller:
                 alone = [name] == explanation.explained_inputs
                 middle = (f"_{target}" if several else "") + ("" if alone else f"_{_file_name(name)}")
                 for kind, picture in pictures.items():
-                    self.wrote(self.folder.save(f"{stem}{middle}_{kind}.png", picture))
+                    self.write(f"{stem}{middle}_{kind}.png", picture)
                 if not pictures:
                     say(f"    relevance of {name} has shape {scores.shape}, which is not drawn; --format npz writes it")
 
