@@ -12,8 +12,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnx_lrp.cuda import cropped, needs_cropping
-from onnx_lrp.graph import CANONICAL, Array, Graph, Node, captured_by
+from onnx_lrp.graph import CANONICAL, Array, Graph, Node
 from onnx_lrp.graph.opset import OPSET
+from onnx_lrp.ordering import as_soon_as_possible, needed_for, read_by
 from onnx_lrp.precision import PRODUCTS, Precision, product
 
 IR_VERSION = 8
@@ -59,6 +60,7 @@ class Emitter:
                 operator_of(node).lower(self, node)
             else:
                 self.node(node)
+        self._forward = {proto.name for proto in self._nodes}
 
     # nodes ----------------------------------------------------------------------------------------------------------
 
@@ -321,8 +323,9 @@ class Emitter:
         self, inputs: Sequence[onnx.ValueInfoProto], outputs: Sequence[onnx.ValueInfoProto], *, name: str = "explainer"
     ) -> tuple[onnx.ModelProto, dict[str, Array]]:
         """The nodes that the outputs need, as a ModelProto without initialisers, and the constants it reads."""
-        kept = self._needed_for([value.name for value in outputs])
-        read = {value.name for value in outputs}.union(*map(_read_by, kept))
+        needed = needed_for([value.name for value in outputs], self._nodes)
+        kept = as_soon_as_possible(needed, self._forward, {value.name for value in inputs} - self.graph.inputs.keys())
+        read = {value.name for value in outputs}.union(*map(read_by, kept))
         graph = helper.make_graph(kept, name, list(inputs), list(outputs))
         made = {tensor for proto in kept for tensor in proto.output} - {value.name for value in outputs}
         shapes = {tensor: shape for tensor, shape in self._shapes.items() if tensor in made}
@@ -334,33 +337,6 @@ class Emitter:
             tensor: value for source in (self.graph.constants, self.constants) for tensor, value in source.items() if tensor in read
         }
         return model, constants
-
-    def _needed_for(self, outputs: Iterable[str]) -> list[onnx.NodeProto]:
-        """The nodes that the outputs need as they were emitted, but each behind those that it reads: `recompute` changes what is read."""
-        wanted: set[str] = set()
-        left = list(outputs)
-        while left:
-            proto = self._made_by.get(left.pop())
-            if proto is not None and proto.name not in wanted:
-                wanted.add(proto.name)
-                left.extend(_read_by(proto))
-        ordered: dict[str, onnx.NodeProto] = {}
-        for first in self._nodes:
-            pending = [first] if first.name in wanted else []
-            while pending:
-                makers = [self._made_by[tensor] for tensor in _read_by(pending[-1]) if tensor in self._made_by]
-                before = [maker for maker in makers if maker.name not in ordered]
-                if before:
-                    pending.extend(before)
-                else:
-                    proto = pending.pop()
-                    ordered[proto.name] = proto
-        return list(ordered.values())
-
-
-def _read_by(proto: onnx.NodeProto) -> set[str]:
-    """The tensors that a node needs: its inputs, and what its branches capture."""
-    return set(proto.input).union(*(captured_by(attribute.g) for attribute in proto.attribute if attribute.HasField("g")))
 
 
 def embed(model: onnx.ModelProto, constants: dict[str, Array]) -> onnx.ModelProto:
