@@ -13,32 +13,33 @@ __all__ = ["as_run", "as_soon_as_possible", "needed_for", "read_by"]
 
 def read_by(node: onnx.NodeProto) -> set[str]:
     """The tensors that a node needs: its inputs, and what its branches capture."""
-    inner = (captured_by(attribute.g) for attribute in node.attribute if attribute.HasField("g"))
-    return {name for names in (node.input, *inner) for name in names if name}
+    names = set(node.input)
+    if any(attribute.type == onnx.AttributeProto.GRAPH for attribute in node.attribute):
+        names.update(*(captured_by(attribute.g) for attribute in node.attribute if attribute.HasField("g")))
+    names.discard("")
+    return names
 
 
 def needed_for(outputs: Iterable[str], nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
     """The nodes that some tensors need, in their order, except where one reads from a node behind it: that one comes first then."""
-    made_by = {tensor: node for node in nodes for tensor in node.output if tensor}
-    wanted: set[str] = set()
-    left = list(outputs)
+    made_by = {tensor: index for index, node in enumerate(nodes) for tensor in node.output if tensor}
+    makers: dict[int, list[int]] = {}
+    left = [made_by[tensor] for tensor in outputs if tensor in made_by]
     while left:
-        node = made_by.get(left.pop())
-        if node is not None and node.name not in wanted:
-            wanted.add(node.name)
-            left.extend(read_by(node))
-    ordered: dict[str, onnx.NodeProto] = {}
-    for first in nodes:
-        pending = [first] if first.name in wanted else []
+        index = left.pop()
+        if index not in makers:
+            makers[index] = [made_by[tensor] for tensor in read_by(nodes[index]) if tensor in made_by]
+            left.extend(makers[index])
+    ordered: dict[int, None] = {}
+    for first in sorted(makers):
+        pending = [first]
         while pending:
-            makers = [made_by[tensor] for tensor in read_by(pending[-1]) if tensor in made_by]
-            before = [maker for maker in makers if maker.name not in ordered]
+            before = [maker for maker in makers[pending[-1]] if maker not in ordered]
             if before:
                 pending.extend(before)
             else:
-                node = pending.pop()
-                ordered[node.name] = node
-    return list(ordered.values())
+                ordered[pending.pop()] = None
+    return [nodes[index] for index in ordered]
 
 
 def as_soon_as_possible(nodes: Sequence[onnx.NodeProto], forward: Collection[str], given: Iterable[str]) -> list[onnx.NodeProto]:
