@@ -209,8 +209,7 @@ def test_conservation_closes_for_all_lrp_composites(digits) -> None:
         if kind.seed == "one" or key in ("excitation_backprop", "pattern_net", "pattern_attribution"):  # gradients do not conserve
             continue
         account = onnx_lrp.Explainer(DEMO / "digits.onnx", key, **options).explain(digits).conservation
-        # On blank pixels ZBox divides by its stabiliser alone, which enlarges rounding: 1.4e-4 and 1.6e-4 were found.
-        assert account.closes(2e-4 if key in ("caffe_8", "decreasing_gamma") else 1e-4), f"{key}\n{account}"
+        assert account.closes(1e-5), f"{key}\n{account}"
         assert account.conserving
         assert "inputs" in str(account)
         losses = [np.abs(entry.lost).mean() for entry in account.worst(5)]

@@ -262,7 +262,11 @@ class ZBox(AffineRule):
             raise CompositeError("ZBox: low and high are finite and low <= high")
 
     def propagate(self, site: Site, upstream: list[Relevance | None]) -> dict[int, Relevance]:
-        """With A = J(W)^T s and B = J(W+)^T s the result is (x - high) * A + (high - low) * B: two adjoints instead of three."""
+        """As J(W) is J(W+) + J(W-), the result is (x - low) * J(W+)^T s + (x - high) * J(W-)^T s: two adjoints instead of three.
+
+        Within the bounds both terms have the sign of s: nothing cancels. J(W)^T s in place of one of these adjoints would, and where z is
+        zero, as on blank background, s is up to a million times R.
+        """
         view = LinearView(site, cast("AffineOperator", site.operator))
         e, relevance = site.e, relevance_of(upstream)
         low, high = bounds(site, cast("float | Array", self.low), cast("float | Array", self.high))
@@ -278,9 +282,8 @@ class ZBox(AffineRule):
             lost = is_lost(e, z, view.magnitude(FULL, FULL, largest))
             denominator = e.op("Where", lost, e.constant(float("inf")), denominator)
         s = e.div(relevance.tensor, denominator)
-        result = e.mul(e.sub(view.x, high), view.adjoint(s, FULL))
-        if parts[0][1] is not None:
-            result = e.add(result, e.mul(e.sub(high, low), view.adjoint(s, POSITIVE)))
+        terms = [e.mul(e.sub(view.x, value), view.adjoint(s, part)) for value, part in parts if part is not None]
+        result = e.sum(terms) if terms else e.mul(view.x, e.constant(0.0))
         if self.redistributes:
             result = e.add(result, share_evenly(site, e.sub(relevance.tensor, e.mul(s, z))))
         else:
