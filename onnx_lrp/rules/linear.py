@@ -100,7 +100,7 @@ class LinearView:
         if source is Source.POSITIVE:
             return self.e.op("Relu", self.x)
         if source is Source.NEGATIVE:
-            return None if self.x_nonnegative else self.e.op("Min", self.x, self.e.constant(0.0))
+            return None if self.x_nonnegative else self.e.mul(self.x, self.e.step(self.x, below=True))
         return ones_like(self.e, self.x)
 
     # the map and its adjoint ----------------------------------------------------------------------------------------
