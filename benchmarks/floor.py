@@ -18,9 +18,10 @@ difference of two terms that are, is free. Beside the forward pass a layer needs
     WSquare               1 adjoint                          1 adjoint
     Flat                  the adjoint of a single channel    the adjoint of a single channel
 
-AlphaBeta's two totals add up to z, so that one of the three is free. Gamma's denominators are z + gamma P where z > 0 and z + gamma (z - P) where
-z < 0, with P = J(W+) x+ + J(W-) x-; "z > 0 only" is an output that nothing reads but a ReLU (or a clip at 0): where that is zero, no
-relevance arrives. ZBox needs J(W+)^T s and J(W-)^T s: x J(W)^T s is x times their sum. A product of two computed matrices needs two adjoints.
+AlphaBeta's two totals add up to z, so that one of the three is free. Gamma's denominators are z + gamma P where z > 0 and
+z + gamma (z - P) where z < 0, with P = J(W+) x+ + J(W-) x-; "z > 0 only" is an output that nothing reads but a ReLU (or a clip at 0): where
+that is zero, no relevance arrives. ZBox needs J(W+)^T s and J(W-)^T s, which add up to J(W)^T s. A product of two computed matrices needs
+two adjoints.
 
 Computing J(|W|) |x| instead would need fewer maps for x of any sign, P being (J(W) x + J(|W|) |x|) / 2; it is not counted, because it
 loses the small one of two sums in the rounding of the large one.
