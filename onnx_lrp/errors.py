@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -45,7 +44,12 @@ class CompositeError(OnnxLrpError):
 def suggest(name: str, known: Iterable[str]) -> str:
     """Returns '; did you mean ...?' with the nearest known names, or all of them when none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    if near:
-        return "; did you mean " + " or ".join(repr(n) for n in near) + "?"
-    return "; known: " + ", ".join(known[:30]) + (", ..." if len(known) > 30 else "")
+    return near(name, known) or "; known: " + ", ".join(known[:30]) + (", ..." if len(known) > 30 else "")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """Returns '; did you mean ...?' with the nearest known names, or nothing when none is near."""
+    import difflib
+
+    found = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
+    return "; did you mean " + " or ".join(repr(one) for one in found) + "?" if found else ""

@@ -371,8 +371,19 @@ def test_interruption(model, photo, tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes differ")
-def test_closed_pipe(tmp_path):
-    command = [sys.executable, "-c", SCRIPT, "composites"]
+@pytest.mark.parametrize("arguments", [["composites"], ["cache"], ["check", "--help"], ["--version"]])
+def test_closed_pipe(tmp_path, arguments):
+    command = [sys.executable, "-c", SCRIPT, *arguments]
     with start(command, tmp_path) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="shells differ")
+@pytest.mark.parametrize("arguments", ["composites", "check --help", "--version", "composites nope"])
+def test_without_standard_output(tmp_path, arguments):
+    command = ["sh", "-c", f'"{sys.executable}" -c "{SCRIPT}" {arguments} >&-']
+    with start(command, tmp_path) as process:
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, "Traceback" in err) == (2 if "nope" in arguments else 0, False)

@@ -192,6 +192,8 @@ def test_wrong_usage(capsys, monkeypatch, folder, command):
     before = content(folder)
     code, _, err = run(capsys, monkeypatch, *command.split())
     assert code == 2
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 1
     assert "Traceback" not in err
     assert "Usage: onnx-lrp" in err
     assert content(folder) == before

@@ -1,4 +1,4 @@
-"""What starting costs: which modules a command imports, and values that are taken without typer's checks."""
+"""What starting costs: which modules a command imports."""
 
 from __future__ import annotations
 
@@ -14,10 +14,24 @@ from models import build, op
 from PIL import Image
 
 import onnx_lrp
-from onnx_lrp.cli_start import take_plain_values
+from onnx_lrp.cli import COMMANDS
 from onnx_lrp.colormaps import robust_bound
 
-HEAVY = {"cv2", "h5py", "keras", "matplotlib", "networkx", "onnxscript", "quantus", "rich", "scipy", "sklearn", "torch", "yaml"}
+HEAVY = {
+    "cv2",
+    "h5py",
+    "keras",
+    "matplotlib",
+    "networkx",
+    "onnxscript",
+    "quantus",
+    "rich",
+    "rich_argparse",
+    "scipy",
+    "sklearn",
+    "torch",
+    "yaml",
+}
 """What no explanation of a picture needs."""
 WARM = {"google", "onnx", "pydantic", "onnx_lrp.graph", "onnx_lrp.rules", "onnx_lrp.composites", "onnx_lrp.operators", "onnx_lrp.blueprint"}
 """What a compiled explainer does not need either."""
@@ -61,6 +75,22 @@ def test_what_explaining_a_picture_imports(photo):
     assert len(list((photo / "out").glob("*.png"))) == 2
 
 
+def test_what_declaring_the_commands_imports():
+    """Reading the command line, and finding that it is wrong, takes nothing else."""
+    every = "from onnx_lrp.cli import COMMANDS, parser\nfor name in COMMANDS:\n    parser(name)"
+    modules = modules_after(f"{every}\nfrom onnx_lrp.errors import InputError\nInputError")
+    others = {"numpy", "onnx", "onnxruntime", "PIL", "google", "dataclasses", "inspect"}
+    assert not modules & (HEAVY | others)
+    declared = {name for name in modules if name.startswith("onnx_lrp.")}
+    allowed = {"onnx_lrp.errors", "onnx_lrp.commands", "onnx_lrp.commands.printing"}
+    assert {name for name in declared if not name.startswith("onnx_lrp.cli")} == allowed
+
+
+def test_only_the_command_that_is_called_is_declared():
+    modules = modules_after(command("cache"))
+    assert {name for name in COMMANDS if f"onnx_lrp.cli.{name}" in modules} == {"cache"}
+
+
 def test_the_package_imports_what_is_asked_for():
     assert not {name for name in modules_after("import onnx_lrp") if name.startswith("onnx_lrp.")}
     assert "onnx_lrp.explainer" not in modules_after("import onnx_lrp\nonnx_lrp.InputError")
@@ -71,7 +101,7 @@ def test_every_module_can_be_the_first():
     folder = Path(onnx_lrp.__file__).parent
     names = [".".join(path.relative_to(folder.parent).with_suffix("").parts).removesuffix(".__init__") for path in folder.rglob("*.py")]
     code = f"""
-import importlib, onnx.inliner, onnxruntime, typer
+import importlib, onnx.inliner, onnxruntime
 for name in {sorted(set(names) - {"onnx_lrp.evaluation.quantus"})!r}:  # which needs Quantus
     for module in [module for module in sys.modules if module.split(".")[0] == "onnx_lrp"]:
         del sys.modules[module]
@@ -88,51 +118,6 @@ def test_every_public_name_is_there():
     for name in ("explane", "_private", "__path"):
         with pytest.raises(AttributeError, match=name):
             getattr(onnx_lrp, name)
-
-
-class Parameter:
-    """As typer makes them, as far as it matters."""
-
-    multiple, nargs, _runtime_param = False, 1, None
-
-    def __init__(self, annotation, **limits):
-        named = {"exists": False, "resolve_path": False, "min": None, "max": None} | limits
-        self.type_descriptor = type("", (), {"annotation": annotation, "parameter_info": type("", (), named)})
-
-    def get_runtime_param(self):
-        return type("", (), {"coerce": lambda _, value, **__: f"typer's {value}"})()
-
-
-@pytest.mark.parametrize(
-    ("annotation", "limits", "value", "wanted"),
-    [
-        (str, {}, "a", "a"),
-        (str, {}, None, None),
-        (Path, {}, "no/such", Path("no/such")),
-        (Path, {}, Path("a"), Path("a")),
-        (Path, {"exists": True}, "no/such", "typer's no/such"),
-        (int, {}, "12", 12),
-        (int, {"min": 1}, "0", "typer's 0"),
-        (int, {"max": 5}, "6", "typer's 6"),
-        (int, {}, "-3", "typer's -3"),
-        (int, {}, "x", "typer's x"),
-        (float, {}, "0.5", "typer's 0.5"),
-        (str | None, {}, "a", "typer's a"),
-    ],
-)
-def test_plain_values(annotation, limits, value, wanted):
-    parameter = Parameter(annotation, **limits)
-    take_plain_values([parameter])
-    assert parameter._runtime_param.coerce(value, parameter, None) == wanted
-
-
-def test_other_versions_of_typer_are_left_alone():
-    class Old:
-        pass
-
-    parameter = Old()
-    take_plain_values([parameter])
-    assert not vars(parameter)
 
 
 @pytest.mark.parametrize("arguments", [["--threads", "0"], ["--threads", "x"], ["--providers", "tpu"], ["--top", "-1"], ["--low", "x"]])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import typer
-
 from onnx_lrp.cache import Cache
+from onnx_lrp.commands.printing import BOLD, say, styled
 
 __all__ = ["run"]
 
@@ -19,10 +18,10 @@ def run(*, clear: bool) -> None:
     size = cache.size()
     if clear:
         count = cache.clear()
-        typer.echo(f"{_counted(count)} removed, {_megabytes(size)}")
+        say(f"{_counted(count)} removed, {_megabytes(size)}")
         return
-    typer.secho(str(cache.folder), bold=True)
-    typer.echo(f"  {_counted(len(cache.entries()))}, {_megabytes(size)} of at most {_megabytes(cache.limit)}")
+    say(styled(str(cache.folder), BOLD))
+    say(f"  {_counted(len(cache.entries()))}, {_megabytes(size)} of at most {_megabytes(cache.limit)}")
 
 
 def _counted(count: int) -> str:

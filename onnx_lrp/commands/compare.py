@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from onnx_lrp.commands.data import Problem
 from onnx_lrp.commands.files import Folder
 from onnx_lrp.commands.methods import METHODS
 from onnx_lrp.commands.options import parse_options
+from onnx_lrp.commands.printing import say
 from onnx_lrp.commands.scoring import Explained, Request, Scorer, report, table, write_json
 from onnx_lrp.composites import find_composite
 from onnx_lrp.errors import InputError, OnnxLrpError
@@ -82,7 +82,7 @@ def run(request: Request, composites: str, shown: int) -> int:
     files = _write(folder, scorer, compared, random, shown, [*failed, *scorer.data.problems])
     _tell(compared, random)
     for file in files:
-        typer.echo(f"    -> {file}")
+        say(f"    -> {file}")
     return 2 if report([*failed, *scorer.data.problems]) else 0
 
 
@@ -174,5 +174,5 @@ def _tell(compared: list[Compared], random: Flipping) -> None:
         numbers = [f"{value:.4g}" for value in (one.most.auc, one.least.auc, abpc(one.least, one.most))]
         rows.append([one.name, *numbers, f"{one.passes:.1f}", kept])
     count = len(random.scores)
-    typer.echo(f"{count} sample{'s' * (count != 1)}, {random.regions} regions each; in random order the area is {random.auc:.4g}")
+    say(f"{count} sample{'s' * (count != 1)}, {random.regions} regions each; in random order the area is {random.auc:.4g}")
     table(["composite", "area, most first", "area, least first", "between", "forward passes", "relevance / score"], rows)

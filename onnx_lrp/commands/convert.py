@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from onnx_lrp.commands.printing import BOLD, say, styled
 from onnx_lrp.errors import InputError, ModelError
 
 if TYPE_CHECKING:
@@ -87,11 +86,11 @@ def _record(conversion: Conversion, name: str) -> None:
 
 
 def _tell(report: Report, target: Path) -> None:
-    typer.secho(f"{report.source}: {report.kind}", bold=True)
+    say(styled(f"{report.source}: {report.kind}", BOLD))
     for note in report.notes:
-        typer.echo(f"  {note}")
-    typer.echo(f"  largest difference on the same input, {len(report.layers)} tensors compared: {report.difference:.1e}")
-    typer.echo(f"    -> {target}")
+        say(f"  {note}")
+    say(f"  largest difference on the same input, {len(report.layers)} tensors compared: {report.difference:.1e}")
+    say(f"    -> {target}")
 
 
 def sizes(text: str) -> list[int]:

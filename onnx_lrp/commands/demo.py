@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from onnx_lrp.commands.files import Folder
+from onnx_lrp.commands.printing import say
 from onnx_lrp.demo import load
 from onnx_lrp.explainer import Explainer
 from onnx_lrp.image import channel_sum, contact_sheet
@@ -60,5 +60,5 @@ def run(folder: Path) -> None:
         cell=128,
     )
     path = out.save("digits.png", sheet)
-    typer.echo(f"{int((best == labels).sum())} of {len(labels)} digits are recognised")
-    typer.echo(f"{len(METHODS)} ways to explain each of them: {path}")
+    say(f"{int((best == labels).sum())} of {len(labels)} digits are recognised")
+    say(f"{len(METHODS)} ways to explain each of them: {path}")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from onnx_lrp.commands.files import Folder
 from onnx_lrp.commands.maps import align
+from onnx_lrp.commands.printing import say
 from onnx_lrp.commands.scoring import Request, Scorer, report, table, write_json
 from onnx_lrp.errors import InputError, suggest
 from onnx_lrp.evaluation.curves import Flipping, abpc
@@ -76,7 +76,7 @@ def run(request: Request, what: What) -> int:
     files.append(folder.save("evaluation.json", write_json(summary)))
     _tell(scorer, runs, numbers)
     for file in files:
-        typer.echo(f"    -> {file}")
+        say(f"    -> {file}")
     return 2 if report(problems) else 0
 
 
@@ -156,11 +156,11 @@ def _numbers(runs: dict[str, Flipping]) -> dict[str, Any]:
 def _tell(scorer: Scorer, runs: dict[str, Flipping], numbers: dict[str, Any]) -> None:
     first = next(iter(runs.values()))
     count = len(scorer.data.x)
-    typer.echo(f"{count} sample{'s' * (count != 1)}, {first.regions} regions each, {len(first.flips) - 1} steps")
+    say(f"{count} sample{'s' * (count != 1)}, {first.regions} regions each, {len(first.flips) - 1} steps")
     rows = [[order, f"{run.auc:.4g}", f"{run.auc_normalised:.4g}", f"{run.au_mse:.4g}"] for order, run in runs.items()]
     table(["order", "area", "normalised", "area of squared change"], rows)
     if "abpc" in numbers:
-        typer.echo(f"area between least and most relevant first, per step: {numbers['abpc']:.4g}")
+        say(f"area between least and most relevant first, per step: {numbers['abpc']:.4g}")
     if "checks" in numbers:
         from onnx_lrp.commands.checks import tell
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from onnx_lrp.batches import BatchSize
 from onnx_lrp.commands.account import print_account
@@ -20,9 +18,10 @@ from onnx_lrp.commands.inputs import Item, expand, is_array, load, model_inputs,
 from onnx_lrp.commands.labels import parse_target
 from onnx_lrp.commands.methods import choose
 from onnx_lrp.commands.options import FALLBACK, USUAL, with_bounds
+from onnx_lrp.commands.printing import BOLD, say, styled, warn
 from onnx_lrp.commands.reading import Failure, feeds_of, grouped, parts
 from onnx_lrp.commands.region import RegionFile
-from onnx_lrp.commands.telling import Teller, best, one_axis, say, warn
+from onnx_lrp.commands.telling import Teller, best, one_axis
 from onnx_lrp.errors import InputError, OnnxLrpError, WriteError, suggest
 from onnx_lrp.explainer import Explainer
 from onnx_lrp.labels import Labels
@@ -275,7 +274,7 @@ class _Job:
                     warn(f"note: {self.notes.pop(0)}")
                 names = [str(path)] if item.count == 1 else [f"{path} [{start + row}]" for row in range(len(explanation.output))]
                 for row, heading in enumerate(names):
-                    self.teller.sample(explanation, row, typer.style(heading, bold=True) if sys.stdout.isatty() else heading)
+                    self.teller.sample(explanation, row, styled(heading, BOLD))
                     number = "" if item.count == 1 else f"_{start + row:0{len(str(item.count - 1))}d}"
                     if summary is not None:
                         self.teller.layers(summary, explanation, row, path.stem + number)

@@ -6,9 +6,8 @@ import inspect
 import json
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
+from onnx_lrp.commands.printing import BOLD, CYAN, say, styled
 from onnx_lrp.composites import ALIASES, COMPOSITES, FAMILIES, Composite, find_composite
 from onnx_lrp.errors import InputError
 from onnx_lrp.patterns import Patterns
@@ -52,11 +51,11 @@ def check(
         placed = Explainer(model, name, output=output, **where, **chosen).assignment()
     if as_json:
         text = plan.to_json()
-        typer.echo(text if placed is None else json.dumps(json.loads(text) | {"assignment": placed.to_dict()}, indent=1))
+        say(text if placed is None else json.dumps(json.loads(text) | {"assignment": placed.to_dict()}, indent=1))
     else:
         _print_plan(plan)
         if placed is not None:
-            typer.echo(str(placed))
+            say(str(placed))
     return 1 if plan.unsupported else 0
 
 
@@ -79,10 +78,10 @@ def _print_plan(plan: Plan) -> None:
         domain, kind = step.view.node.domain, step.view.op
         operator = f"{domain}.{kind}" if domain else kind
         problem = f" ({step.problem})" if step.problem not in ("", kind) else ""
-        typer.echo(f"not supported: node {step.view.name!r}: {operator}{problem}")
+        say(f"not supported: node {step.view.name!r}: {operator}{problem}")
     covered = len(plan.steps) - len(plan.unsupported)
-    typer.echo(f"relevance flows from {plan.output!r} to {', '.join(map(repr, plan.sources))}")
-    typer.echo(f"{covered} of {len(plan.steps)} nodes covered ({100 * plan.coverage:.1f} %)")
+    say(f"relevance flows from {plan.output!r} to {', '.join(map(repr, plan.sources))}")
+    say(f"{covered} of {len(plan.steps)} nodes covered ({100 * plan.coverage:.1f} %)")
 
 
 def compile_(
@@ -117,15 +116,15 @@ def compile_(
         explainer = Explainer(model, FALLBACK, **same, **options)
     explainer.save(to)
     graph = onnx.load(to, load_external_data=False).graph
-    typer.secho(str(to), bold=True)
-    typer.echo("  inputs")
+    say(styled(str(to), BOLD))
+    say("  inputs")
     for value in graph.input:
         note = "where relevance starts: the output at the class to explain, elsewhere 0" if value.name == "target_relevance" else ""
-        typer.echo(f"    {_described(value)}{'  ' + note if note else ''}")
-    typer.echo("  outputs")
+        say(f"    {_described(value)}{'  ' + note if note else ''}")
+    say("  outputs")
     for value in graph.output:
         note = f"the explained output{', before ' + explainer.final_activation if explainer.final_activation else ''}"
-        typer.echo(f"    {_described(value)}{'' if value.name.startswith('relevance') else '  ' + note}")
+        say(f"    {_described(value)}{'' if value.name.startswith('relevance') else '  ' + note}")
 
 
 def _described(value: Any) -> str:
@@ -146,12 +145,12 @@ def composites(name: str | None) -> None:
         _print_composite(*find_composite(name))
         return
     for family in dict.fromkeys([*FAMILIES, *(kind.family for kind in COMPOSITES.values())]):
-        typer.secho(f"{family}\n{'-' * len(family)}\n", fg="cyan")
+        say(styled(f"{family}\n{'-' * len(family)}\n", CYAN))
         for kind in COMPOSITES.values():
             if kind.family == family:
                 _print_head(kind, {})
-                typer.echo("")
-    typer.echo("onnx-lrp composites NAME shows which rule each kind of node gets.")
+                say("")
+    say("onnx-lrp composites NAME shows which rule each kind of node gets.")
 
 
 def _print_head(kind: type[Composite], preset: dict[str, Any]) -> None:
@@ -159,11 +158,11 @@ def _print_head(kind: type[Composite], preset: dict[str, Any]) -> None:
     defaults = {p.name: preset.get(p.name, p.default) for p in _parameters(kind)}
     options = [name if default in (None, inspect.Parameter.empty) else f"{name}={default}" for name, default in defaults.items()]
     also = [f"{name} ({_listed(alias.options)})" if alias.options else name for name, alias in ALIASES.items() if alias.key == kind.key]
-    typer.secho(kind.key or "a composite of its own", bold=True)
-    typer.echo(f"  {(inspect.getdoc(kind) or '').splitlines()[0]}")
-    typer.echo(f"  options: {', '.join(options) or 'none'}")
+    say(styled(kind.key or "a composite of its own", BOLD))
+    say(f"  {(inspect.getdoc(kind) or '').splitlines()[0]}")
+    say(f"  options: {', '.join(options) or 'none'}")
     if also:
-        typer.echo(f"  also known as: {', '.join(also)}")
+        say(f"  also known as: {', '.join(also)}")
 
 
 def _print_composite(kind: type[Composite], preset: dict[str, Any]) -> None:
@@ -172,9 +171,9 @@ def _print_composite(kind: type[Composite], preset: dict[str, Any]) -> None:
     needed: dict[str, Any] = {p.name: _NEEDED[p.name] for p in _parameters(kind) if p.name in _NEEDED}
     rows = [(str(selector), str(rule)) for selector, rule in kind(**needed | preset).entries]
     width = max(len(selector) for selector, _ in rows)
-    typer.echo("  the first line that fits a node gives its rule:")
+    say("  the first line that fits a node gives its rule:")
     for selector, rule in rows:
-        typer.echo(f"    {selector.ljust(width)}  {rule}")
+        say(f"    {selector.ljust(width)}  {rule}")
 
 
 def _parameters(kind: type[Composite]) -> list[inspect.Parameter]:

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from onnx_lrp.commands.inputs import Item, expand, is_array, load, prepare
+from onnx_lrp.commands.printing import say, warn
 from onnx_lrp.errors import InputError
 from onnx_lrp.patterns import PatternFit
 from onnx_lrp.progress import progress_bar
@@ -47,7 +46,7 @@ def run(
     photos = any(not is_array(path) for path in paths)
     how, guess = prepare(preprocess, inputs, fit.graph.metadata) if photos else (None, "")
     if guess:
-        typer.echo(f"note: pictures are {guess}; if the model wants something else, say so with --preprocess", err=True)
+        warn(f"note: pictures are {guess}; if the model wants something else, say so with --preprocess")
     with progress_bar(len(paths) if len(paths) > 1 else None) as advance:
 
         def feeds() -> Iterator[dict[str, Array]]:
@@ -63,4 +62,4 @@ def run(
                 advance(len(next(iter(batch.values()))))
     patterns = fit.patterns()
     patterns.save(to)
-    typer.echo(f"patterns ({patterns.estimator}) of {len(patterns.arrays)} layers, fitted to {patterns.samples} samples: {to}")
+    say(f"patterns ({patterns.estimator}) of {len(patterns.arrays)} layers, fitted to {patterns.samples} samples: {to}")

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from onnx_lrp.commands.data import Data, Problem, listed, read
 from onnx_lrp.commands.inputs import expand, is_array, model_inputs, prepare
 from onnx_lrp.commands.labels import parse_target
 from onnx_lrp.commands.methods import RUNS, Method, choose
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions, with_bounds
+from onnx_lrp.commands.printing import say, warn
 from onnx_lrp.errors import InputError, OnnxLrpError
 from onnx_lrp.evaluation.flipping import ORDERS, PixelFlipping
 from onnx_lrp.evaluation.regions import Regions
@@ -101,7 +101,7 @@ class Scorer:
             notes.append(f"the class folders are numbered in their order, {first} is 0; --labels says it otherwise")
         self.data = self._targeted(read(self.listing.few(request.limit), self.inputs), request.target, labels)
         for note in notes:
-            typer.echo(f"note: {note}", err=True)
+            warn(f"note: {note}")
 
     def _targeted(self, data: Data, text: str | None, labels: Labels | None) -> Data:
         """The data with the outputs to follow: those asked for, else the data's own, else each sample's largest."""
@@ -247,7 +247,7 @@ def report(problems: Iterable[Problem]) -> int:
     """Prints what was left out, and returns how much that is."""
     count = 0
     for problem in problems:
-        typer.echo(f"left out: {problem}", err=True)
+        warn(f"left out: {problem}")
         count += 1
     return count
 
@@ -257,7 +257,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     for row in [head, *rows]:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        typer.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def write_json(data: Any) -> bytes:

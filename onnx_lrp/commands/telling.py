@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnx_lrp.commands.drawing import Style, draw, draw_tokens
+from onnx_lrp.commands.printing import say
 from onnx_lrp.commands.region import describe
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from onnx_lrp.preprocess import Preprocess
     from onnx_lrp.summary import LayerSummary
 
-__all__ = ["Teller", "best", "one_axis", "say", "warn"]
+__all__ = ["Teller", "best", "one_axis"]
 
 _BEST = 5
 
@@ -158,16 +158,6 @@ class Teller:
             mark = "*" if index in explained else " "
             label = f"  {name.ljust(width)}" if width else ""
             yield f"  {mark} {index:>{digits}}{label}  {_number(scores[index], kind):>9}"
-
-
-def say(text: str) -> None:
-    """Print a line. (Not typer's echo, which writes past the progress bar.)"""
-    print(text)
-
-
-def warn(text: str) -> None:
-    """Print a line to standard error."""
-    print(text, file=sys.stderr)
 
 
 def one_axis(output: Array) -> bool:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from onnx_lrp.commands.files import Folder
 from onnx_lrp.commands.options import FALLBACK, USUAL, has_convolutions
+from onnx_lrp.commands.printing import say
 from onnx_lrp.commands.scoring import Request, Scorer, report, table, write_json
 from onnx_lrp.composites.files import composite_data
 from onnx_lrp.errors import InputError, OnnxLrpError, suggest
@@ -104,7 +104,7 @@ def run(request: Request, score: str, tried: int | None, to: Path) -> int:
     files = [to, *_write(folder, request, score, rungs, margin, best, search, apart)]
     _tell(rungs, margin, best, len(judged), score, apart)
     for file in files:
-        typer.echo(f"    -> {file}")
+        say(f"    -> {file}")
     return 2 if report(scorer.data.problems) else 0
 
 
@@ -154,11 +154,11 @@ def _write(
 
 def _tell(rungs: list[Rung], margin: dict[str, float], best: str, judged: int, score: str, apart: bool) -> None:
     for number, rung in enumerate(rungs, 1):
-        typer.echo(f"round {number}: {len(rung.scores)} candidates on {rung.samples} samples, the best is {next(iter(rung.scores))}")
+        say(f"round {number}: {len(rung.scores)} candidates on {rung.samples} samples, the best is {next(iter(rung.scores))}")
     last: list[tuple[str, Any]] = list(rungs[-1].scores.items())[:5]
     table(["best candidates", "score"], [[name, f"{value:.4g}"] for name, value in last])
     of = "samples that the search did not see" if apart else "the same samples, too few to keep some apart"
-    typer.echo(
+    say(
         f"{best}: {margin[best]:.4g} against {margin[_DEFAULT]:.4g} of the default, a margin of {margin[best] - margin[_DEFAULT]:.4g} "
         f"({score}, on {judged} {of})"
     )

@@ -1,0 +1,6 @@
+"""Runs the command line: python -m onnx_lrp.cli."""
+
+from onnx_lrp.cli import main
+
+if __name__ == "__main__":
+    main()
