@@ -21,7 +21,7 @@ STARTS = 5
 ROUNDS = 3
 TARGETS = 10
 
-EXPLAIN = "from onnx_lrp.cli import main; main()"
+EXPLAIN = "from onnx_lrp.cli import process; process()"
 """What the installed command onnx-lrp does."""
 PLAIN = """
 import sys

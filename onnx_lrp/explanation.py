@@ -12,7 +12,6 @@ from onnx_lrp.device_arrays import is_foreign, to_numpy
 from onnx_lrp.errors import InputError
 from onnx_lrp.saving import arrays_of, save_arrays
 from onnx_lrp.seeds import FEEDS, INDEX
-from onnx_lrp.summary import LayerSummary, layer_summary
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from onnx_lrp.conservation import Conservation
     from onnx_lrp.explainer import Explainer
     from onnx_lrp.graph import Array
+    from onnx_lrp.summary import LayerSummary
     from onnx_lrp.targets import Targets
 
 
@@ -188,6 +188,8 @@ class Explanation:
 
         Prints as a table; `.plot(path)` draws it. Make the explainer with record="all" to see all layers.
         """
+        from onnx_lrp.summary import layer_summary
+
         return layer_summary(self.numpy())
 
     def save(self, path: str | os.PathLike[str], label: ArrayLike | None = None) -> None:

@@ -334,7 +334,7 @@ def test_version_and_help(run):
 
 # processes ------------------------------------------------------------------------------------------------------------
 
-SCRIPT = "from onnx_lrp.cli import main; main()"
+SCRIPT = "from onnx_lrp.cli import process; process()"
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(onnx_lrp.__file__).parents[1])}
 
 
@@ -343,11 +343,27 @@ def start(command, folder):
 
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
-    script = f"import sys\ntry:\n    {SCRIPT}\nfinally:\n    print({{'matplotlib', 'PIL', 'onnxruntime', 'torch'}} & set(sys.modules))"
+    program = "from onnx_lrp.cli import main; main()"
+    script = f"import sys\ntry:\n    {program}\nfinally:\n    print({{'matplotlib', 'PIL', 'onnxruntime', 'torch'}} & set(sys.modules))"
     for arguments in (["--help"], ["composites"]):
         done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, env=ENVIRONMENT)
         assert done.stdout.endswith("set()\n")
         assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "out", "err"),
+    [
+        (["--version"], 0, f"onnx-lrp {onnx_lrp.__version__}\n", ""),
+        (["check", "no.onnx"], 2, "", "error: no such file: no.onnx\n"),
+        (["cache"], 0, "none\n  0 explainers, 0 MiB of at most 8192 MiB\n", ""),
+    ],
+)
+def test_a_process_ends_with_its_code_and_all_it_wrote(tmp_path, arguments, code, out, err):
+    """Also into files and pipes, which Python writes to when it has something to write, or ends."""
+    with start([sys.executable, "-c", f"import os; os.environ['ONNX_LRP_CACHE'] = 'none'; {SCRIPT}", *arguments], tmp_path) as process:
+        found = process.communicate(timeout=60)
+    assert (process.returncode, found[0][-len(out) :], found[1]) == (code, out, err)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals differ")

@@ -276,7 +276,7 @@ def test_no_memory(capsys, monkeypatch, folder):
 def test_file_names_that_are_no_text(folder):
     name = b"odd \xff.png"
     os.rename(b"good.png", name)  # noqa: PTH104
-    script = "from onnx_lrp.cli import main; main()"
+    script = "from onnx_lrp.cli import process; process()"
     command = [sys.executable, "-c", script, b"explain", b"model.onnx", name]
     environment = os.environ | {"PYTHONPATH": str(Path(onnx_lrp.__file__).parents[1])}
     done = subprocess.run(command, capture_output=True, cwd=folder, check=True, env=environment)

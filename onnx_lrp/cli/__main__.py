@@ -1,6 +1,6 @@
 """Runs the command line: python -m onnx_lrp.cli."""
 
-from onnx_lrp.cli import main
+from onnx_lrp.cli import process
 
 if __name__ == "__main__":
-    main()
+    process()
