@@ -48,8 +48,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def near(name: str, known: Iterable[str]) -> str:
-    """Returns '; did you mean ...?' with the nearest known names, or nothing when none is near."""
+    """Returns '; did you mean ...?' with the nearest known names, or nothing when none is near. Dashes before options say nothing."""
     import difflib
 
-    found = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.6)
-    return "; did you mean " + " or ".join(repr(one) for one in found) + "?" if found else ""
+    bare = {one.lstrip("-"): one for one in sorted(known)}
+    found = difflib.get_close_matches(name.lstrip("-"), bare, n=3, cutoff=0.6)
+    return "; did you mean " + " or ".join(repr(bare[one]) for one in found) + "?" if found else ""
