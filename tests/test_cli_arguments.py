@@ -120,6 +120,7 @@ def test_the_commands_for_data(command):
         ("explain m x --labls=l", "no such option: --labls; did you mean '--labels'"),
         ("explain m x --lab l", "no such option: --lab"),
         ("explain m x --x", "no such option: --x ("),
+        ("explain m x --colour red", "no such option: --colour ("),
         ("explain m x -z", "no such option: -z ("),
         ("explain m -5", "no such option: -5 ("),
         ("explain m x --version", "no such option: --version"),
@@ -197,6 +198,13 @@ def test_help_is_asked_for_in_several_ways(run):
     assert run("explain", "-h") == help_
     assert run("explain", "model.onnx", "--threads", "x", "-h") == help_
     assert help_[1].index("What is explained:") < help_[1].index("How it is explained:") < help_[1].index("Files:")
+
+
+def test_help_says_how_small_a_number_may_be(run):
+    flat = {command: " ".join(run(command, "--help")[1].split()) for command in ("explain", "evaluate")}
+    assert "--threads N How many processor threads to use. At least 1." in flat["explain"]
+    assert "--batch-size N How many samples run together. At least 1. Default: 64." in flat["evaluate"]
+    assert "--low NUMBER The smallest value that the input can have (composites with a box). --high" in flat["explain"]
 
 
 def test_help_has_its_paragraphs(run):

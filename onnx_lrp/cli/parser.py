@@ -24,7 +24,7 @@ class Argument:
         names: Of an option its forms, such as -o and --out; of an argument one word.
         under: The heading that it is listed under.
         settings: What `argparse.ArgumentParser.add_argument` takes. What stands for the value in the help follows from its type if that
-            says so, and a default is added to the help.
+            says so, and a least value and a default are added to the help.
     """
 
     __slots__ = ("names", "settings", "under")
@@ -33,6 +33,9 @@ class Argument:
         self.names, self.under, self.settings = names, under, settings
         if hasattr(settings.get("type"), "shown"):
             settings.setdefault("metavar", settings["type"].shown)
+        least = getattr(settings.get("type"), "least", None)
+        if least is not None:
+            settings["help"] += f" At least {least:g}."
         if settings.get("default") is not None:
             settings["help"] += " Default: %(default)s."
 
