@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
 import numpy as np
+from PIL import Image
+from start_up import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from contender import Case
 
-STARTS = 5
+STARTS = 9
 ROUNDS = 3
 TARGETS = 10
 
-EXPLAIN = "from onnx_lrp.cli import process; process()"
-"""What the installed command onnx-lrp does."""
-PLAIN = """
-import sys
-import numpy
-import onnxruntime
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-print(session.run(None, {session.get_inputs()[0].name: numpy.load(sys.argv[2])})[0].argmax())
-"""
 
-
-def start_up(case: Case) -> dict[str, list[float]]:
-    """Whole processes: `onnx-lrp explain` on one image, and importing onnxruntime and running the plain model on it."""
+def start_up(case: Case, options: str = "") -> dict[str, list[float]]:
+    """Whole processes: `onnx-lrp explain` on a photo, and importing onnxruntime and running the plain model on it."""
     with tempfile.TemporaryDirectory() as folder:
-        image = Path(folder) / "image.npy"
-        np.save(image, case.image(1))
+        photo = Path(folder) / "photo.jpg"
+        coarse = np.random.default_rng(case.seed).integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(coarse).resize((640, 480), Image.Resampling.BICUBIC).save(photo)
+        files, out = [case.path, str(photo)], str(Path(folder) / "out")
         commands = {
-            "onnx-lrp explain": [sys.executable, "-c", EXPLAIN, "explain", case.path, str(image), "-o", str(Path(folder) / "out")],
-            "onnxruntime alone": [sys.executable, "-c", PLAIN, case.path, str(image)],
+            f"onnx-lrp explain {options}".strip(): [sys.executable, "-m", "onnx_lrp.cli", "explain", *files, "-o", out, *options.split()],
+            "onnxruntime alone": [sys.executable, "-c", PLAIN, *files],
         }
-        return in_turns({name: lambda command=command: _process(command) for name, command in commands.items()}, STARTS)
+        environment = os.environ | {"ONNX_LRP_CACHE": str(Path(folder) / "cache"), "PYTHONPYCACHEPREFIX": str(Path(folder) / "compiled")}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # which would let Python compile all of its own files each time
+        return in_turns({name: lambda command=command: _process(command, environment) for name, command in commands.items()}, STARTS)
 
 
-def _process(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True)
+def _process(command: list[str], environment: dict[str, str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, env=environment)
 
 
 def several_targets(case: Case) -> dict[str, list[float]]:
@@ -93,7 +91,8 @@ def in_turns(work: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
 
 
 FACTS: dict[str, tuple[Callable[[Case], dict[str, list[float]]], str, str]] = {
-    "start-up, squeezenet": (start_up, "squeezenet", "epsilon_plus_flat"),
+    "start-up, squeezenet": (partial(start_up, options="--cache"), "squeezenet", "epsilon_plus_flat"),
+    "start-up without --cache, squeezenet": (start_up, "squeezenet", "epsilon_plus_flat"),
     "ten targets, resnet50": (several_targets, "resnet50", "epsilon_plus_flat"),
     **{f"compiling, {model}": (compiling, model, "epsilon_plus_flat") for model in models.MEASURED},
 }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import emitted
 import floor
 import numpy as np
+import shares
 from contenders import Forward, Ours, Zennit
 from results import Result, Row, today
 from worker import Worker, WorkerError
@@ -26,6 +27,8 @@ LONG_FORWARD = 0.5
 """Seconds of a forward pass from which on the contenders run one after the other, twice, the first run counting."""
 LONG_RUN = 8.0
 """Seconds of a peer's run in such a row from which on it is not run again."""
+PROFILED = 8
+"""The largest batch that is profiled; a larger one has the profile of this one."""
 PAUSE = 0.1
 """Seconds before each run, in which the threads of the one before stop spinning."""
 
@@ -52,13 +55,13 @@ class Measurement:
     def __init__(self, case: Case, forward: Worker, names: list[str], limits: Limits) -> None:
         self.case, self.forward, self.limits = case, forward, limits
         self.workers = [Worker(name, case) for name in names]
-        self._counted: tuple[float | None, float | None] | None = None
+        self._counted: dict[int, tuple[float | None, float | None, dict[str, float]]] = {}
 
     def row(self, batch: int, setup: str, *, last: bool) -> Row:
         """Measures one batch size; `last`: no larger one follows."""
         targets, forward = self._start(batch)
         results = {Forward.name: forward} | {worker.name: Result() for worker in self.workers}
-        row = Row(self.case.model, self.case.composite, batch, setup, today(), results, *self._counts())
+        row = Row(self.case.model, self.case.composite, batch, setup, today(), results, *self._counts(min(batch, PROFILED)))
         maps: dict[str, NDArray[Any]] = {}
         if forward.seconds[0] > LONG_FORWARD:
             self._one_after_the_other(row, targets, maps, last=last)
@@ -115,7 +118,7 @@ class Measurement:
         except WorkerError as error:
             result.reason = str(error)
             return False
-        result.remark = worker.remark
+        result.remark, result.prepared_mib = worker.remark, worker.prepared_mib
         if self._run(worker, result):
             maps[worker.name] = worker.result()
         return not result.reason
@@ -133,24 +136,26 @@ class Measurement:
         result.seconds.append(seconds)
         return True
 
-    def _counts(self) -> tuple[float | None, float | None]:
-        """The floor and what the graph does, in forward passes; None for what cannot be counted."""
-        if self._counted is None:
-            self._counted = counts(self.case)
-        return self._counted
+    def _counts(self, batch: int) -> tuple[float | None, float | None, dict[str, float]]:
+        """The floor and what the graph does, in forward passes, None for what cannot be counted; and the shares of its time."""
+        if batch not in self._counted:
+            self._counted[batch] = counts(self.case, batch)
+        return self._counted[batch]
 
 
-def counts(case: Case) -> tuple[float | None, float | None]:
-    """The floor of a case and the multiply-adds of its graph, in forward passes of one sample."""
+def counts(case: Case, batch: int) -> tuple[float | None, float | None, dict[str, float]]:
+    """The floor of a case and the multiply-adds of its graph, in forward passes of one sample; the shares of its time on a batch."""
     import onnx_lrp
 
     explainer = onnx_lrp.Explainer(case.path, case.composite, providers="cpu", threads=case.threads, **case.options())
+    plan, model = explainer.plan, explainer.to_onnx()
+    del explainer
+    found = shares.shares(model, case, batch) if case.device == "cpu" else {}
     try:
-        least = floor.floor(explainer.plan)
+        least = floor.floor(plan)
     except floor.UncountableError:
-        return None, None
-    forward = floor.forward_multiply_adds(explainer.plan)
-    return least, emitted.multiply_adds(explainer.to_onnx(), case.threads) / forward
+        return None, None, found
+    return least, emitted.multiply_adds(model, case.threads) / floor.forward_multiply_adds(plan), found
 
 
 def difference(a: NDArray[Any], b: NDArray[Any]) -> float | None:

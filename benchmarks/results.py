@@ -22,6 +22,8 @@ class Result:
 
     seconds: list[float] = field(default_factory=list)
     peak_mib: float | None = None
+    prepared_mib: float | None = None
+    """The peak memory before the first run."""
     difference: float | None = None
     """Relative L2 distance of its map to zennit's, of the sample in which it is largest."""
     reason: str = ""
@@ -49,6 +51,8 @@ class Row:
     """Multiply-adds that the rules need, in forward passes."""
     emitted: float | None = None
     """Multiply-adds of the explainer's graph, in forward passes."""
+    shares: dict[str, float] = field(default_factory=dict)
+    """Of the time in the explainer's nodes, by kinds of operators; see `shares.py`."""
 
     def title(self) -> str:
         """What was measured."""

@@ -21,6 +21,8 @@ LEAD = {Zennit.name: 3.0, Captum.name: 1.0}
 """How many times our time a peer's is to be, in every row."""
 MEAN_LEAD = 6.0
 """And zennit's in the geometric mean."""
+_ALL = 0.97
+"""From this share of the peak on, the memory of a process is at its peak."""
 NOISE = 1.05
 """By what factor an image of a batch of 32 may seem dearer than one of 8 without being counted."""
 
@@ -33,6 +35,8 @@ class Miss:
     what: str
     value: float
     aim: str
+    why: str
+    """What stands in the way."""
 
 
 def leads(rows: Sequence[Row], peer: str) -> list[tuple[float, Row]]:
@@ -52,15 +56,38 @@ def misses(rows: Sequence[Row]) -> Iterator[Miss]:
     for row in rows:
         aim = OVER_FLOOR.get(row.model, OVER_FLOOR_OF_OTHERS)
         if (cost := row.over_floor()) is not None and cost > aim:
-            yield Miss(row, "x floor", cost, f"at most {aim}")
+            yield Miss(row, "x floor", cost, f"at most {aim}", _spent(row))
         for peer, least in LEAD.items():
             if (lead := row.lead(peer)) is not None and lead <= least:
-                yield Miss(row, f"{peer} / ours", lead, f"over {least:g}")
+                yield Miss(row, f"{peer} / ours", lead, f"over {least:g}", _limit(row, peer, least))
         ours, theirs = row.peak(Ours.name), row.peak(Zennit.name)
         if ours is not None and theirs is not None and ours > theirs:
-            yield Miss(row, "memory / zennit's", ours / theirs, "at most 1")
+            yield Miss(row, "memory / zennit's", ours / theirs, "at most 1", _when(row))
         if (growth := growth_per_image(row, rows)) is not None and growth > NOISE:
-            yield Miss(row, "time per image / that of batch 8", growth, "at most 1")
+            yield Miss(row, "time per image / that of batch 8", growth, "at most 1", _spent(row))
+
+
+def _spent(row: Row) -> str:
+    """Where the time of our graph goes."""
+    return ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in row.shares.items())
+
+
+def _limit(row: Row, peer: str, least: float) -> str:
+    """What the lead over a peer would be at the floor, and where our time goes if that is not the reason."""
+    cost = row.cost(peer)
+    if cost is None or not row.floor:
+        return _spent(row)
+    limit = cost / row.floor
+    return f"at the floor: {limit:.2f}" + ("" if limit <= least else f"; {_spent(row)}")
+
+
+def _when(row: Row) -> str:
+    """When our memory is at its peak."""
+    ours = row.results[Ours.name]
+    if ours.prepared_mib is None or ours.peak_mib is None:
+        return ""
+    early = ours.prepared_mib > _ALL * ours.peak_mib
+    return "while the session is made" if early else f"in the run; {ours.prepared_mib:.0f} MiB before it"
 
 
 def growth_per_image(row: Row, rows: Sequence[Row]) -> float | None:
@@ -96,8 +123,8 @@ def text(results: Results) -> str:
     lines.append(f"- {reached} of {len(rows)} rows reach every aim")
     parts = ["\n".join(lines)]
     if missed:
-        cells = [[_name(miss.row), miss.what, f"{miss.value:.2f}", miss.aim] for miss in missed]
-        parts.append(tables.table(["row", "what", "measured", "aim"], cells, left={0, 1, 3}))
+        cells = [[_name(miss.row), miss.what, f"{miss.value:.2f}", miss.aim, miss.why] for miss in missed]
+        parts.append(tables.table(["row", "what", "measured", "aim", "what stands in the way"], cells, left={0, 1, 3, 4}))
     return "\n\n".join(parts)
 
 

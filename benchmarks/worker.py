@@ -36,6 +36,7 @@ class Worker:
     def __init__(self, name: str, case: Case) -> None:
         self.name, self.case = name, case
         self.remark = ""
+        self.prepared_mib: float | None = None
         self._process: subprocess.Popen[str] | None = None
         self._loaded = 0
 
@@ -74,7 +75,8 @@ class Worker:
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env=environment,
         )  # fmt: skip
-        self.remark = self._ask(do="prepare", contender=self.name, case=asdict(self.case))["remark"]
+        answer = self._ask(do="prepare", contender=self.name, case=asdict(self.case))
+        self.remark, self.prepared_mib = answer["remark"], answer["peak_mib"]
 
     def _ask(self, **order: Any) -> dict[str, Any]:
         process = self._process
@@ -121,7 +123,7 @@ def serve() -> None:
                 case "prepare":
                     contender = CONTENDERS[order["contender"]](Case(**order["case"]))
                     contender.prepare()
-                    answer(remark=contender.remark)
+                    answer(remark=contender.remark, peak_mib=peak_mib())
                 case "load":
                     contender.load(contender.case.image(order["batch"]), np.array(order["targets"], np.int64))
                     answer()

@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from models import build, op, value_info
+
+import onnx_lrp
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,9 +28,10 @@ def results(benchmark):
     data = benchmark("results")
 
     def row(model, batch, floor, seconds, peaks, reason=""):
-        found = {name: data.Result([time, time], peak) for (name, time), peak in zip(seconds.items(), peaks, strict=True)}
+        found = {name: data.Result([time, time], peak, 100.0) for (name, time), peak in zip(seconds.items(), peaks, strict=True)}
         found["captum"] = data.Result(reason=reason or "no Flat rule")
-        return data.Row(model, "epsilon_plus_flat", batch, "key", "2026-01-02", found, floor, floor)
+        shares = {"pools": 0.6, "layout": 0.4}
+        return data.Row(model, "epsilon_plus_flat", batch, "key", "2026-01-02", found, floor, floor, shares)
 
     rows = [
         row("vgg16", 32, 2.0, {"forward": 4.0, "onnx_lrp": 12.0, "zennit": 24.0}, (1, 300, 200)),
@@ -50,6 +56,33 @@ def test_every_missed_aim_is_listed(benchmark, results) -> None:
     assert "the smallest lead is 2.00: VGG16, epsilon_plus_flat, batch 32" in text
     assert "exactly at the floor, zennit would take 6.60 times our time, and 0 rows could not reach 3, 1 rows could not reach 6" in text
     assert "1 of 3 rows reach every aim" in text
+    assert text.splitlines()[-5:] == [
+        "| VGG16, epsilon_plus_flat, batch 32 | x floor | 1.50 | at most 1.3 | pools 60 %, layout 40 % |",
+        "| VGG16, epsilon_plus_flat, batch 32 | zennit / ours | 2.00 | over 3 | at the floor: 3.00 |",
+        "| VGG16, epsilon_plus_flat, batch 32 | memory / zennit's | 1.50 | at most 1 | in the run; 100 MiB before it |",
+        "| VGG16, epsilon_plus_flat, batch 32 | time per image / that of batch 8 | 1.50 | at most 1 | pools 60 %, layout 40 % |",
+        "| SqueezeNet 1.1, epsilon_plus_flat, batch 1 | x floor | 3.00 | at most 2.5 | pools 60 %, layout 40 % |",
+    ]
+
+
+def test_memory_may_be_at_its_peak_before_the_first_run(benchmark, results) -> None:
+    results.rows[0].results["onnx_lrp"].prepared_mib = 299.0
+    found = [miss.why for miss in benchmark("summary").misses(results.rows) if miss.what == "memory / zennit's"]
+    assert found == ["while the session is made"]
+
+
+def test_where_the_time_goes(benchmark, tmp_path) -> None:
+    """Shares of the time in nodes, by kinds of operators."""
+    constants = {"w": np.ones((8, 3, 3, 3)), "v": np.ones((8, 5))}
+    nodes = [op("Conv", "x w", "c"), op("Relu", "c", "r"), op("GlobalMaxPool", "r", "g"), op("Flatten", "g", "f"), op("Gemm", "f v", "y")]
+    path = tmp_path / "model.onnx"
+    outputs = [value_info("y", ["N", 5])]
+    onnx.save(build(nodes, {"x": ["N", 3, 16, 16]}, outputs, constants=constants), path)
+    case = benchmark("contender").Case("net", str(path), "epsilon", 1, (3, 16, 16))
+    found = benchmark("shares").shares(onnx_lrp.Explainer(path, "epsilon", providers="cpu").to_onnx(), case, 2)
+    assert sum(found.values()) == pytest.approx(1.0)
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+    assert {"convolutions and products", "elementwise", "layout"} <= set(found)
 
 
 def test_tables_say_why_cells_are_empty(benchmark, results) -> None:
