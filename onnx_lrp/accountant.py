@@ -13,7 +13,7 @@ from onnx_lrp.advice import settings
 from onnx_lrp.batches import rows
 from onnx_lrp.conservation import Conservation, Entry
 from onnx_lrp.device_arrays import count_not_finite, to_numpy
-from onnx_lrp.errors import ModelError
+from onnx_lrp.errors import InputError, ModelError
 from onnx_lrp.precision import overflow_sums
 from onnx_lrp.rules.ledger import KeepingLedger, total_of
 from onnx_lrp.seeds import INDEX, WHOLE, emit_seed
@@ -64,7 +64,14 @@ class Accountant:
         return list(np.array(results, np.float64).T)
 
     def account(self, feeds: dict[str, Any]) -> Conservation:
-        """The account for the inputs of one explanation; see Explanation.conservation."""
+        """The account for the inputs of one explanation; see Explanation.conservation.
+
+        Raises:
+            InputError: a node takes samples together, and there are several: the account runs them one by one.
+        """
+        mixes = self._explainer.signature.mixes
+        if mixes and len(feeds[INDEX]) > 1:
+            raise InputError(f"there is no account of several samples: it runs them one by one, and node {mixes!r} takes them together")
         feeds = {name: to_numpy(value) for name, value in feeds.items()}
         interpreter, sums, totals = self._books
         names = list(dict.fromkeys([*totals, *(t for kept in sums.values() for tensors in kept.values() for t in tensors)]))

@@ -45,7 +45,7 @@ def rows(feeds: Mapping[str, Array], batch: int, samples: slice | Array) -> dict
     return found
 
 
-def part_size(batch_size: BatchSize, batch: int, axes: Sequence[int | None], most: Callable[[], int | None]) -> int:
+def part_size(batch_size: BatchSize, batch: int, axes: Sequence[int | None], most: Callable[[], int | None], mixes: str = "") -> int:
     """How many samples to run at once.
 
     Args:
@@ -53,17 +53,18 @@ def part_size(batch_size: BatchSize, batch: int, axes: Sequence[int | None], mos
         batch: how many samples there are.
         axes: of each output the axis that holds the samples; None where that is not known, so that runs cannot be put together.
         most: finds how many fit the memory; None for any number.
+        mixes: the node that takes samples together; '' if there is none.
 
     Raises:
         InputError: the samples cannot be split, and the user wants it.
     """
     if batch_size is None or batch == 1:
         return batch
-    splits = None not in axes
+    splits = None not in axes and not mixes
     if batch_size != "auto":
         if batch_size < batch and not splits:
-            what = "the batch cannot be split: of a result the graph does not tell which axis holds the samples"
-            raise InputError(f"{what}; give batch_size=None")
+            why = f"node {mixes!r} takes samples together" if mixes else "of a result the graph does not tell which axis holds the samples"
+            raise InputError(f"the batch cannot be split: {why}; give batch_size=None")
         return min(batch_size, batch)
     fitting = most() if splits else None
     if fitting is None or batch <= fitting:

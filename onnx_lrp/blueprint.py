@@ -14,6 +14,7 @@ from onnx_lrp.emitter import Emitter
 from onnx_lrp.errors import InputError
 from onnx_lrp.feeds import value_info
 from onnx_lrp.graph import Graph, ModelSource, read_graph
+from onnx_lrp.mixing import mixing_node
 from onnx_lrp.plan import Plan, choose_output, choose_sources, make_plan
 from onnx_lrp.precision import Precision, poisoned
 from onnx_lrp.recording import recorded
@@ -110,6 +111,7 @@ class Blueprint:
             results=results,
             batch_leads={name: self._leads_with_batch(tensor) for name, tensor in self.tensors.items()},
             axis_of_samples={tensor: self._axis_of_samples(tensor) for tensor in (self.output_name, *self.tensors.values())},
+            mixes=mixing_node(graph, self.output_name),
             has_convolutions=any(step.view.kind == "convolution" for step in self.plan.steps),
             seed=self.composite.seed,
             composite=f"{type(self.composite).__name__}\n{self.composite}",

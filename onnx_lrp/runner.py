@@ -53,7 +53,7 @@ class Runner:
             axis = 0 if fixed else signature.axis_of_samples[signature.tensors[name]]
             axes.append(axis if axis is None else axis + laned)
         kind = (lanes, masks, *(value.shape[1:] for value in feeds.values()))
-        size = fixed or part_size(batch_size, batch, axes, lambda: self._budget.samples(batch, kind, cost))
+        size = fixed or part_size(batch_size, batch, axes, lambda: self._budget.samples(batch, kind, cost), signature.mixes)
         output, *values = run_in_parts(run, feeds, batch, size, axes, fixed=fixed is not None)
         return output, dict(zip(names, values, strict=True))
 

@@ -42,6 +42,8 @@ class Signature:
     """The same names -> whether the first axis holds the samples."""
     axis_of_samples: dict[str, int | None]
     """The explained output and the tensors -> the axis that holds the samples, alone or folded with another; None where unknown."""
+    mixes: str
+    """The node that computes something of several samples together, '' if none is seen; see `onnx_lrp.mixing`."""
     has_convolutions: bool
     """Whether relevance flows through a convolution."""
     seed: str

@@ -221,7 +221,8 @@ class _Job:
 
     def read(self) -> Generator[list[Item] | Failure]:
         """The inputs, those that can be run together in one list; of several files the next ones are read while some are explained."""
-        size = self._size if all(map(self.explainer.leads_with_batch, self.explainer.tensors)) else 1
+        alone = self.explainer.signature.mixes or not all(map(self.explainer.leads_with_batch, self.explainer.tensors))
+        size = 1 if alone else self._size
         found = grouped(self.paths, self._load, self._kind, size)
         return ahead(found) if len(self.paths) > 1 else found
 
