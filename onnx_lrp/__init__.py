@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onnx_lrp.streams import ExplanationFile
     from onnx_lrp.targets import Region
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "COMPOSITES",
