@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -235,14 +237,16 @@ def test_a_failure_while_writing_leaves_the_old_file(capsys, monkeypatch, folder
 
     def fail(self, file, **options):
         file.write(b"half")
+        time.sleep(0.2 * next(order))  # the first fails while the others are still being written
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", fail)
     for inputs in (["good.png"], ["good.png", "good.npy"]):  # also with many inputs the first failure ends it
+        order = itertools.count()
         code, _, err = run(capsys, monkeypatch, "explain", "model.onnx", *inputs, "--preprocess", "unit")
         assert code == 2
         assert err == f"error: cannot write {Path('explanations') / 'good_relevance.png'}: No space left on device\n"
-    assert content(folder) == before
+        assert content(folder) == before
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is forbidden here")

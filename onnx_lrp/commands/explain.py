@@ -99,7 +99,12 @@ def run(request: Request) -> int:
         warn(f"error: {_naming(path, error)}")
         failed += 1
 
-    with progress_bar(len(job.paths)) as advance, job.one_file(), contextlib.closing(job.read()) as groups:
+    with (
+        progress_bar(len(job.paths)) as advance,
+        job.one_file(),
+        contextlib.closing(job.teller),
+        contextlib.closing(job.read()) as groups,
+    ):
         for group in groups:
             if isinstance(group, Failure):
                 fail(group.path, group.error)

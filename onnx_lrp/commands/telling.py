@@ -71,8 +71,16 @@ class Teller:
         Raises:
             WriteError: A file cannot be written.
         """
+        writing = list(self._writing)
+        self.close()
+        for file in writing:
+            self.wrote(file.result())
+
+    def close(self) -> None:
+        """Wait until nothing is being written any more, well or not: a process that ended before would leave files half written."""
         while self._writing:
-            self.wrote(self._writing.pop(0).result())
+            self._writing[0].wait()
+            del self._writing[0]
 
     def wrote(self, path: Path) -> None:
         """Print where something was written."""
