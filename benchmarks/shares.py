@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
 RUNS = 3
 PRODUCTS, POOLS, ELEMENTWISE, LAYOUT = "convolutions and products", "pools", "elementwise", "layout"
-KINDS = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "FusedConv", "FusedGemm", "FusedMatMul", "Gemm", "MatMul"), PRODUCTS),
-    **dict.fromkeys(("AveragePool", "ConstantOfShape", "GlobalAveragePool", "MaxPool", "ReduceMean", "ScatterElements"), POOLS),
-    **dict.fromkeys(
-        ("Concat", "Expand", "Flatten", "Gather", "Pad", "ReorderInput", "ReorderOutput", "Reshape", "Resize", "Slice", "Split"), LAYOUT
-    ),
-    **dict.fromkeys(("Squeeze", "Tile", "Transpose", "Unsqueeze", "Upsample"), LAYOUT),
+OPERATORS = {
+    PRODUCTS: "Conv ConvTranspose FusedConv FusedGemm FusedMatMul Gemm MatMul",
+    POOLS: "AveragePool ConstantOfShape GlobalAveragePool MaxPool ReduceMean ScatterElements",
+    LAYOUT: "Concat Expand Flatten Gather Pad ReorderInput ReorderOutput Reshape Resize Slice Split Squeeze Tile Transpose Unsqueeze"
+    " Upsample",
 }
+KINDS = {operator: kind for kind, operators in OPERATORS.items() for operator in operators.split()}
 """Operator -> kind; everything else is elementwise."""
 
 
