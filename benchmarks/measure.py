@@ -24,7 +24,9 @@ SLOW_ROUND = 3.0
 LONG_ROUND = 10.0
 """And from which on there is only one more."""
 LONG_FORWARD = 0.5
-"""Seconds of a forward pass from which on the contenders run one after the other, twice, the first run counting."""
+"""Seconds of a forward pass from which on the contenders run one after the other, the first run counting."""
+LONG_RUNS = 3
+"""How often they do: onnxruntime's first run takes its memory from the system, so that it is two that a slow spell must not hit both."""
 LONG_RUN = 8.0
 """Seconds of a peer's run in such a row from which on it is not run again."""
 PROFILED = 8
@@ -91,7 +93,8 @@ class Measurement:
             if position:
                 self._run(self.forward, row.results[Forward.name])
             again = self._first(worker, row.batch, targets, result, maps) and (worker.name == Ours.name or result.seconds[0] < LONG_RUN)
-            if again:  # onnxruntime keeps the memory of its first run, which it takes long to get; torch gets all anew each time
+            for _ in range(LONG_RUNS - 1 if again else 0):
+                self._run(self.forward, row.results[Forward.name])
                 self._run(worker, result)
             if last:
                 worker.close()

@@ -56,7 +56,8 @@ class Explainer:
         cache: keep the compiled explainer on disk, and take it from there the next time: True for the user's cache folder, or a folder.
             See `onnx_lrp.cache`.
         memory_limit: how many bytes a run may take, by an estimate (see `onnx_lrp.memory`); larger batches are split. Default: half of the
-            memory that is free at the time; no limit on a GPU, unless its provider has a gpu_mem_limit.
+            memory that is free at the time; no limit on a GPU, unless its provider has a gpu_mem_limit. A CPU's runs take 512 MiB at most
+            in any case, or one sample: larger ones are no faster.
         **composite_options: options of the composite: low=, high=, epsilon=, gamma=, stabilizer=, bias=, layer_map= ...
 
     Raises:
@@ -242,8 +243,9 @@ class Explainer:
             conditions: K dicts, each for one relevance pass over the same forward pass: names of internal tensors -> the channels that
                 relevance may go through there, as ints or as a pair (axis, ints); the key "y" (or the output's name) -> a target in place
                 of `target`. The relevance is (N, K, ...). See `onnx_lrp.concepts`.
-            batch_size: how many samples are run at once: "auto": as many as fit `memory_limit`; an int; None: all. It does not change
-                the result, as samples do not depend on each other. A model with a fixed batch runs that many whatever is said here.
+            batch_size: how many samples are run at once: "auto": as many as fit `memory_limit`, and on a CPU 512 MiB; an int; None: all.
+                It does not change the result, as samples do not depend on each other. A model with a fixed batch runs that many whatever is
+                said here.
 
         Raises:
             InputError: input, target or seed do not fit the model, or the input holds NaN or infinity.

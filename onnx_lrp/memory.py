@@ -11,10 +11,13 @@ from onnx_lrp.errors import InputError
 
 FRACTION = 0.5
 """How much of the free memory the runs of an explainer may take when nothing else is said."""
+PART = 2**29
+"""Bytes that a run takes at most on a CPU, for larger ones are no faster: a few pictures have enough work for all threads, and a session's
+first runs take time for each new page of memory, often more than for computing. Measured in docs/performance.md."""
 
 
 class Budget:
-    """How much memory the runs of one explainer may take.
+    """How much memory the runs of one explainer take: what they may, and on a CPU no more than makes them faster, `PART`.
 
     Args:
         limit: bytes; None: half of the memory that is free, and no limit on a GPU, unless its options have a gpu_mem_limit.
@@ -37,7 +40,7 @@ class Budget:
         """What earlier runs took: the session keeps it, and uses it again."""
 
     def samples(self, batch: int, kind: Hashable, cost: Callable[[], int]) -> int | None:
-        """How many samples may be run at once, at least one; None for any number.
+        """How many samples to run at once, at least one; None for any number.
 
         Args:
             batch: how many there are.
@@ -46,6 +49,8 @@ class Budget:
         """
         free = free_bytes() if self._limit is None and self._on_cpu else None
         limit = self._limit if free is None else int((free + self._held) * FRACTION)
+        if self._on_cpu:
+            limit = PART if limit is None else min(limit, PART)
         if limit is None:
             return None
         if kind not in self._each:

@@ -212,7 +212,22 @@ def test_half_of_what_is_free_is_used(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 500)
     assert budget.samples(100, "a", lambda: pytest.fail("it is known")) == 50
     monkeypatch.setattr(memory, "free_bytes", lambda: None)
-    assert budget.samples(100, "a", lambda: 10) is None
+    assert budget.samples(100, "a", lambda: 10) == memory.PART // 10
+
+
+@pytest.mark.parametrize("limit", [None, 10**15])
+def test_a_cpu_runs_no_more_at_once_than_is_faster(limit, sizes, monkeypatch):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 10**15)
+    budget = memory.Budget(limit, ["CPUExecutionProvider"])
+    assert budget.samples(10**9, "a", lambda: 10) == memory.PART // 10
+    assert budget.samples(10, "b", lambda: 2 * memory.PART) == 1
+    explainer = onnx_lrp.Explainer(picture_model(), threads=1, memory_limit=limit)
+    want = explainer.explain(X)
+    assert sizes == [7]
+    monkeypatch.setattr(memory, "PART", 5 * explainer._runner.interpreter.peak_bytes(fed(1)))
+    sizes.clear()
+    same(explainer.explain(X), want)
+    assert sizes == [4, 3]
 
 
 def test_no_limit_on_a_gpu_unless_it_has_one():
