@@ -26,9 +26,9 @@ LONG_ROUND = 10.0
 LONG_FORWARD = 0.5
 """Seconds of a forward pass from which on the contenders run one after the other, the first run counting."""
 LONG_RUNS = 3
-"""How often they do: onnxruntime's first run takes its memory from the system, so that it is two that a slow spell must not hit both."""
+"""How often they do: the first run waits for memory from the system."""
 LONG_RUN = 8.0
-"""Seconds of a peer's run in such a row from which on it is not run again."""
+"""Seconds of a peer's first run in such a row from which on it is run twice only."""
 PROFILED = 8
 """The largest batch that is profiled; a larger one has the profile of this one."""
 PAUSE = 0.1
@@ -92,8 +92,9 @@ class Measurement:
             result = row.results[worker.name]
             if position:
                 self._run(self.forward, row.results[Forward.name])
-            again = self._first(worker, row.batch, targets, result, maps) and (worker.name == Ours.name or result.seconds[0] < LONG_RUN)
-            for _ in range(LONG_RUNS - 1 if again else 0):
+            works = self._first(worker, row.batch, targets, result, maps)
+            slow = works and worker.name != Ours.name and result.seconds[0] > LONG_RUN
+            for _ in range((1 if slow else LONG_RUNS - 1) if works else 0):
                 self._run(self.forward, row.results[Forward.name])
                 self._run(worker, result)
             if last:
