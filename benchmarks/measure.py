@@ -28,7 +28,8 @@ LONG_FORWARD = 0.5
 LONG_RUNS = 3
 """How often they do: the first run waits for memory from the system."""
 LONG_RUN = 8.0
-"""Seconds of a peer's first run in such a row from which on it is run twice only."""
+"""Seconds of a peer's first run in such a row from which on there are fewer: SLOW_RUNS."""
+SLOW_RUNS = 2
 PROFILED = 8
 """The largest batch that is profiled; a larger one has the profile of this one."""
 PAUSE = 0.1
@@ -92,11 +93,11 @@ class Measurement:
             result = row.results[worker.name]
             if position:
                 self._run(self.forward, row.results[Forward.name])
-            works = self._first(worker, row.batch, targets, result, maps)
-            slow = works and worker.name != Ours.name and result.seconds[0] > LONG_RUN
-            for _ in range((1 if slow else LONG_RUNS - 1) if works else 0):
-                self._run(self.forward, row.results[Forward.name])
-                self._run(worker, result)
+            if self._first(worker, row.batch, targets, result, maps):
+                slow = worker.name != Ours.name and result.seconds[0] > LONG_RUN
+                for _ in range(1, SLOW_RUNS if slow else LONG_RUNS):
+                    self._run(self.forward, row.results[Forward.name])
+                    self._run(worker, result)
             if last:
                 worker.close()
 

@@ -47,9 +47,10 @@ class Budget:
             kind: what a sample's bytes depend on.
             cost: finds those.
         """
-        free = free_bytes() if self._limit is None and self._on_cpu else None
-        limit = self._limit if free is None else int((free + self._held) * FRACTION)
+        limit = self._limit
         if self._on_cpu:
+            if limit is None and (free := free_bytes()) is not None:
+                limit = int((free + self._held) * FRACTION)
             limit = PART if limit is None else min(limit, PART)
         if limit is None:
             return None
